@@ -1,0 +1,172 @@
+"""What can go wrong, as one tree of errors that keep their values and build their own sentences.
+
+    TradeCacheError
+    ├── InvalidInput          (ValueError)       an argument that cannot be what it claims to be
+    │   ├── InvalidPrice                         one field of one price point
+    │   ├── InvalidPrices                        rows of a frame of price points; nothing was stored
+    │   ├── InvalidSymbol                        a name that cannot be kept apart from others
+    │   └── InvalidTTL        (InvalidTTLError)  a time to live that is not a positive, finite number
+    ├── EntryTooLarge         (EntryTooLargeError, ValueError)  larger than `max_entry_bytes`
+    ├── NotStorable           (SerializationError, TypeError)   a value that is neither JSON nor a frame
+    ├── StoreError            (OSError)          the folder on disk did not do what it was asked
+    │   ├── StoreBusy         (TimeoutError)     another process kept the ledger locked; transient
+    │   ├── StoreFault                           the system reported an I/O error; transient
+    │   ├── StoreFull                            no space left on the device
+    │   ├── StoreReadOnly     (PermissionError)  the folder may not be written
+    │   └── StoreDamaged                         the ledger was damaged and has been put aside
+    ├── CacheClosed           (RuntimeError)     a cache was used after `close()`
+    ├── WrongThread           (RuntimeError)     a sync call from inside the private loop, which would wait for itself
+    └── MissingDependency     (ImportError)      an optional package is not installed
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from key_value.aio.errors import EntryTooLargeError, InvalidTTLError, SerializationError
+
+MAX_SHOWN_ROWS = 5
+
+
+class TradeCacheError(Exception):
+    """The root: everything that tradecache raises on purpose."""
+
+
+class InvalidInput(TradeCacheError, ValueError):
+    """Raised when an argument cannot be what it claims to be."""
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+        super().__init__(f"{field} is {shorten(value)}, but must be {allowed}")
+
+
+class InvalidPrice(InvalidInput):
+    """Raised when one field of a price point is not what a price point can hold."""
+
+
+class InvalidSymbol(InvalidInput):
+    """Raised when a symbol cannot be stored under its own name and found again."""
+
+    def __init__(self, value: object, allowed: str) -> None:
+        super().__init__("symbol", value, allowed)
+
+
+class InvalidTTL(InvalidInput, InvalidTTLError):
+    """Raised when a time to live is not a positive, finite number of seconds."""
+
+    def __init__(self, value: object, allowed: str) -> None:
+        super().__init__("ttl", value, allowed)
+
+
+class InvalidPrices(InvalidInput):
+    """Raised when rows of a frame are not price points; nothing of the frame was stored.
+
+    `rows` holds one `(position, field, value, allowed)` for each fault, in the order of the frame.
+    """
+
+    def __init__(self, rows: Sequence[tuple[int, str, object, str]]) -> None:
+        self.rows = list(rows)
+        shown = "; ".join(
+            f"row {position}: {field} is {shorten(value)}, but must be {allowed}"
+            for position, field, value, allowed in self.rows[:MAX_SHOWN_ROWS]
+        )
+        more = len(self.rows) - MAX_SHOWN_ROWS
+        tail = f"; and {more} more" if more > 0 else ""
+        Exception.__init__(self, f"nothing was stored: {shown}{tail}")
+
+
+class EntryTooLarge(TradeCacheError, EntryTooLargeError, ValueError):
+    """Raised when a value takes more bytes than `max_entry_bytes`; the old value stays."""
+
+    def __init__(self, *, size: int, max_size: int, collection: str, key: str) -> None:
+        self.size, self.max_size, self.collection, self.key = size, max_size, collection, key
+        Exception.__init__(
+            self,
+            f"{key!r} in {collection!r} takes {size:,} bytes, but max_entry_bytes allows {max_size:,}",
+        )
+
+
+class NotStorable(TradeCacheError, SerializationError, TypeError):
+    """Raised when a value is neither JSON nor a DataFrame that Arrow can hold."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        Exception.__init__(self, f"this value cannot be stored: {reason}")
+
+
+class StoreError(TradeCacheError, OSError):
+    """Raised when the cache folder did not do what it was asked; `folder` and `reason` say where and why."""
+
+    sentence = "failed"
+
+    def __init__(self, folder: Path, reason: object) -> None:
+        self.folder = folder
+        self.reason = str(reason)
+        super().__init__(f"the cache in {folder} {self.sentence} ({self.reason})")
+
+
+class StoreBusy(StoreError, TimeoutError):
+    """Raised when another process kept the ledger locked for longer than `lock_wait` seconds."""
+
+    sentence = "is locked by another process"
+
+
+class StoreFault(StoreError):
+    """Raised when the operating system reported an I/O error that may pass."""
+
+    sentence = "met an I/O error"
+
+
+class StoreFull(StoreError):
+    """Raised when there is no space left; the old value is still there."""
+
+    sentence = "has no space left, so nothing was changed"
+
+
+class StoreReadOnly(StoreError, PermissionError):
+    """Raised when the folder may not be written; what is in it can still be read."""
+
+    sentence = "may not be written; choose another cache_dir or set TRADECACHE_CACHE_DIR"
+
+
+class StoreDamaged(StoreError):
+    """Raised when the ledger was damaged; it is in `quarantine/` and what could be read was kept."""
+
+    sentence = "had a damaged ledger, which is now in quarantine/"
+
+
+class CacheClosed(TradeCacheError, RuntimeError):
+    """Raised when a cache is used after `close()`."""
+
+    def __init__(self) -> None:
+        super().__init__("this cache is closed; make a new one, the data is still in its folder")
+
+
+class WrongThread(TradeCacheError, RuntimeError):
+    """Raised when the sync face is called from inside its own private loop, where it would wait for itself."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a sync method of TradeCache was called from its own event loop; await TradingDataCache there"
+        )
+
+
+class MissingDependency(TradeCacheError, ImportError):
+    """Raised when an optional package is not installed; the message holds the line that installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"this needs {package}; install it with: pip install 'tradecache[{extra}]'")
+
+
+def shorten(value: Any, limit: int = 80) -> str:
+    """Show a value in a sentence: its repr, cut to `limit` characters.
+
+    >>> shorten("x" * 200, limit=12)
+    "'xxxxxxxx..."
+    """
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

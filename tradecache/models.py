@@ -1,0 +1,122 @@
+"""What is a price point, what may a symbol be, and how is an id made from a timestamp?"""
+
+import secrets
+import threading
+import time
+import unicodedata
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from tradecache.errors import InvalidPrice, InvalidSymbol
+
+MAX_SYMBOL = 255  # characters; the longest option and futures names of exchanges have about 40
+
+
+def checked_symbol(symbol: object) -> str:
+    """Return `symbol` if it can be kept apart from every other name and found again.
+
+    Case, accents and emoji are kept as they are: "brk.b" and "BRK.B" are two symbols.
+
+    Raises:
+        InvalidSymbol: For what is no str, is empty, longer than 255 characters, begins or ends with white
+            space, or holds control characters or halves of surrogate pairs.
+    """
+    if not isinstance(symbol, str):
+        raise InvalidSymbol(symbol, "a str")
+    if not 0 < len(symbol) <= MAX_SYMBOL:
+        raise InvalidSymbol(symbol, f"1 to {MAX_SYMBOL} characters long (it has {len(symbol):,})")
+    if symbol.isascii() and symbol.isprintable() and symbol[0] != " " != symbol[-1]:
+        return symbol
+    if symbol != symbol.strip():
+        raise InvalidSymbol(symbol, "without white space at its ends")
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in symbol):
+        raise InvalidSymbol(symbol, "free of control characters and lone surrogates")
+    return symbol
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+class PriceData(BaseModel):
+    """One price point: what one unit of `symbol` cost at one moment, and how much of it was traded.
+
+    Attributes:
+        symbol: The instrument's name, kept as given (see `checked_symbol`).
+        price: In the instrument's currency; positive and finite.
+        volume: Units traded; zero or more, finite; fractions are fine.
+        timestamp: An aware datetime, kept in UTC with microseconds.
+
+    Raises:
+        pydantic.ValidationError: (a ValueError) naming the field and the value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
+
+    symbol: Annotated[str, AfterValidator(checked_symbol)]
+    price: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    volume: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    timestamp: Annotated[AwareDatetime, AfterValidator(_utc)]
+
+
+ALLOWED = {
+    "symbol": "the name of an instrument, as a str",
+    "price": "a positive, finite number",
+    "volume": "zero or a positive, finite number",
+    "timestamp": "a datetime with a time zone",
+}
+
+
+def price_point(*, symbol: str, price: float, volume: float, timestamp: datetime) -> PriceData:
+    """Build a `PriceData`, with one plain sentence where a field is not what it should be.
+
+    Raises:
+        InvalidPrice: Naming the field, the value and what is allowed.
+        InvalidSymbol: When it is the symbol.
+    """
+    checked_symbol(symbol)
+    try:
+        return PriceData(symbol=symbol, price=price, volume=volume, timestamp=timestamp)
+    except ValidationError as error:
+        raise _first_fault(error) from None
+
+
+def _first_fault(error: ValidationError) -> InvalidPrice:
+    fault: Any = error.errors()[0]
+    field = str(fault["loc"][0])
+    return InvalidPrice(field, fault["input"], ALLOWED[field])
+
+
+class IdMaker:
+    """Makes ids that sort by timestamp, then by when they were made, and never repeat.
+
+    An id is the timestamp in ISO 8601 (UTC, microseconds), the nanosecond at which it was made (never the
+    same one twice in a process) and 24 random bits that keep processes apart:
+    `2013-03-01T21:00:00.000000Z-18a3f6c2d4e5f678-9c01fe`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def ids(self, stamps: list[str]) -> list[str]:
+        """Return one id for each stamp of `stamp`'s form, increasing where stamps are equal."""
+        with self._lock:
+            first = max(time.time_ns(), self._last + 1)
+            self._last = first + len(stamps)
+        process = secrets.token_hex(3)
+        return [f"{stamp}-{first + n:016x}-{process}" for n, stamp in enumerate(stamps)]
+
+
+def stamp(moment: datetime) -> str:
+    """Return `moment` as fixed-width ISO 8601 text in UTC, which sorts as time does.
+
+    >>> stamp(datetime(2013, 3, 1, 21, tzinfo=UTC))
+    '2013-03-01T21:00:00.000000Z'
+    """
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+new_ids = IdMaker().ids

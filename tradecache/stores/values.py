@@ -1,0 +1,73 @@
+"""What may a stored value hold, so that it comes back the same from every tier?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from tradecache.errors import NotStorable, shorten
+
+FRAME = "frame"
+"""The one name under which a value may hold a DataFrame."""
+
+MAX_DEPTH = 64
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def normal_value(value: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return a copy of `value` as JSON would give it back, and whether it is flat.
+
+    A flat value holds scalars only, so a plain `dict(value)` copies it; tuples become lists. A DataFrame
+    may stand under `FRAME`; it is kept as a copy-on-write shallow copy.
+
+    Raises:
+        NotStorable: Naming the place of what is neither JSON nor a DataFrame.
+    """
+    if not isinstance(value, Mapping):
+        raise NotStorable(f"it is {shorten(value)}, not a mapping")
+    if all(type(key) is str and type(item) in _SCALARS for key, item in value.items()):
+        return dict(value), True
+    result = {}
+    for key, item in value.items():
+        if key == FRAME and isinstance(item, pd.DataFrame):
+            result[key] = item.copy(deep=False)
+        else:
+            result[_name(key, "")] = _normal(item, key, depth=1)
+    return result, False
+
+
+def copied_value(value: dict[str, Any], *, flat: bool) -> dict[str, Any]:
+    """Return a copy of a normal value that its receiver may change at will."""
+    if flat:
+        return value.copy()
+    return {key: _copied(item) for key, item in value.items()}
+
+
+def _normal(item: Any, path: str, *, depth: int) -> Any:
+    if type(item) in _SCALARS:
+        return item
+    if depth > MAX_DEPTH:
+        raise NotStorable(f"{path!r} is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(item, Mapping):
+        return {_name(key, path): _normal(below, f"{path}.{key}", depth=depth + 1) for key, below in item.items()}
+    if isinstance(item, (list, tuple)):
+        return [_normal(below, f"{path}[{n}]", depth=depth + 1) for n, below in enumerate(item)]
+    if isinstance(item, pd.DataFrame):
+        raise NotStorable(f"{path!r} is a DataFrame, which may only stand under {FRAME!r}")
+    raise NotStorable(f"{path!r} is {shorten(item)} of type {type(item).__name__}, which JSON cannot hold")
+
+
+def _name(key: object, path: str) -> str:
+    if not isinstance(key, str):
+        raise NotStorable(f"{path or 'the value'!r} has the key {shorten(key)}, which is not a str")
+    return key
+
+
+def _copied(item: Any) -> Any:
+    if isinstance(item, pd.DataFrame):
+        return item.copy(deep=False)
+    if isinstance(item, dict):
+        return {key: _copied(below) for key, below in item.items()}
+    if isinstance(item, list):
+        return [_copied(below) for below in item]
+    return item
