@@ -1,22 +1,22 @@
 """What can go wrong, as one tree of errors that keep their values and build their own sentences.
 
-    TradeCacheError
-    ├── InvalidInput          (ValueError)       an argument that cannot be what it claims to be
-    │   ├── InvalidPrice                         one field of one price point
-    │   ├── InvalidPrices                        rows of a frame of price points; nothing was stored
-    │   ├── InvalidSymbol                        a name that cannot be kept apart from others
-    │   └── InvalidTTL        (InvalidTTLError)  a time to live that is not a positive, finite number
-    ├── EntryTooLarge         (EntryTooLargeError, ValueError)  larger than `max_entry_bytes`
-    ├── NotStorable           (SerializationError, TypeError)   a value that is neither JSON nor a frame
-    ├── StoreError            (OSError)          the folder on disk did not do what it was asked
-    │   ├── StoreBusy         (TimeoutError)     another process kept the ledger locked; transient
-    │   ├── StoreFault                           the system reported an I/O error; transient
-    │   ├── StoreFull                            no space left on the device
-    │   ├── StoreReadOnly     (PermissionError)  the folder may not be written
-    │   └── StoreDamaged                         the ledger was damaged and has been put aside
-    ├── CacheClosed           (RuntimeError)     a cache was used after `close()`
-    ├── WrongThread           (RuntimeError)     a sync call from inside the private loop, which would wait for itself
-    └── MissingDependency     (ImportError)      an optional package is not installed
+TradeCacheError
+├── InvalidInput          (ValueError)       an argument that cannot be what it claims to be
+│   ├── InvalidPrice                         one field of one price point
+│   ├── InvalidPrices                        rows of a frame of price points; nothing was stored
+│   ├── InvalidSymbol                        a name that cannot be kept apart from others
+│   └── InvalidTTL        (InvalidTTLError)  a time to live that is not a positive, finite number
+├── EntryTooLarge         (EntryTooLargeError, ValueError)  larger than `max_entry_bytes`
+├── NotStorable           (SerializationError, TypeError)   a value that is neither JSON nor a frame
+├── StoreError            (OSError)          the folder on disk did not do what it was asked
+│   ├── StoreBusy         (TimeoutError)     another process kept the ledger locked; transient
+│   ├── StoreFault                           the system reported an I/O error; transient
+│   ├── StoreFull                            no space left on the device
+│   ├── StoreReadOnly     (PermissionError)  the folder may not be written
+│   └── StoreDamaged                         the ledger was damaged and has been put aside
+├── CacheClosed           (RuntimeError)     a cache was used after `close()`
+├── WrongThread           (RuntimeError)     a sync call from inside the private loop, which would wait for itself
+└── MissingDependency     (ImportError)      an optional package is not installed
 """
 
 from collections.abc import Sequence

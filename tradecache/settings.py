@@ -34,7 +34,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True)
 
-    cache_dir: Path = Field(default_factory=lambda: platformdirs.user_cache_path("tradecache", appauthor=False))
+    cache_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_cache_path("tradecache", appauthor=False)
+    )
     """The folder that holds the durable tier; made with mode 0700 when it is first used."""
     memory_bytes: Bytes = Field(default=ByteSize(256 * 1024**2))
     """How many bytes of values the memory tier may hold."""

@@ -18,7 +18,8 @@ def normal_value(value: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """Return a copy of `value` as JSON would give it back, and whether it is flat.
 
     A flat value holds scalars only, so a plain `dict(value)` copies it; tuples become lists. A DataFrame
-    may stand under `FRAME`; it is kept as a copy-on-write shallow copy.
+    may stand under `FRAME`; it is kept as a copy-on-write shallow copy, without what Arrow would lose: the
+    index's `freq` and `attrs`.
 
     Raises:
         NotStorable: Naming the place of what is neither JSON nor a DataFrame.
@@ -30,7 +31,7 @@ def normal_value(value: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     result = {}
     for key, item in value.items():
         if key == FRAME and isinstance(item, pd.DataFrame):
-            result[key] = item.copy(deep=False)
+            result[key] = _pinned(item)
         else:
             result[_name(key, "")] = _normal(item, key, depth=1)
     return result, False
@@ -43,13 +44,23 @@ def copied_value(value: dict[str, Any], *, flat: bool) -> dict[str, Any]:
     return {key: _copied(item) for key, item in value.items()}
 
 
+def _pinned(frame: pd.DataFrame) -> pd.DataFrame:
+    result = frame.copy(deep=False)
+    result.attrs = {}
+    if getattr(result.index, "freq", None) is not None:
+        result.index = pd.DatetimeIndex(result.index, freq=None, copy=False)
+    return result
+
+
 def _normal(item: Any, path: str, *, depth: int) -> Any:
     if type(item) in _SCALARS:
         return item
     if depth > MAX_DEPTH:
         raise NotStorable(f"{path!r} is nested deeper than {MAX_DEPTH} levels")
     if isinstance(item, Mapping):
-        return {_name(key, path): _normal(below, f"{path}.{key}", depth=depth + 1) for key, below in item.items()}
+        return {
+            _name(key, path): _normal(below, f"{path}.{key}", depth=depth + 1) for key, below in item.items()
+        }
     if isinstance(item, (list, tuple)):
         return [_normal(below, f"{path}[{n}]", depth=depth + 1) for n, below in enumerate(item)]
     if isinstance(item, pd.DataFrame):

@@ -1,0 +1,142 @@
+"""How does an operation reach the ledger: waiting for locks, mending damage, naming what went wrong?"""
+
+import asyncio
+import errno
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from tradecache.errors import (
+    CacheClosed,
+    InvalidInput,
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+    StoreFault,
+    StoreFull,
+    StoreReadOnly,
+)
+from tradecache.stores.ledger import Ledger
+
+T = TypeVar("T")
+
+log = logging.getLogger("tradecache")
+
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+READ_ONLY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.02  # seconds between two looks at a locked ledger
+
+
+class Access:
+    """The ledger of a folder behind one method, `run`, which raises errors of ours and no others.
+
+    Waiting for another process's lock is no fault: `run` waits up to `lock_wait` seconds on the event
+    loop, without blocking it, and can be cancelled. Then the lock counts as a transient fault.
+
+    Args:
+        folder: Made with mode 0700 when it does not exist.
+        sync: See `Settings.sync`.
+        lock_wait: Seconds.
+    """
+
+    def __init__(self, folder: Path, *, sync: Literal["normal", "full"], lock_wait: float) -> None:
+        self.folder = folder
+        self.rebuilds = 0
+        self._lock_wait = lock_wait
+        self._closed = False
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StoreReadOnly(folder, error) from error
+        self.ledger = Ledger(folder, sync=sync)
+        self._open()
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the folder can only be read."""
+        return self.ledger.read_only
+
+    async def run(self, work: Callable[[Ledger], T]) -> T:
+        """Run one transaction and return what it returns.
+
+        Raises:
+            StoreError: Or one of its kinds; a write that raised has changed nothing.
+            CacheClosed: After `close()`.
+        """
+        deadline, pause = time.monotonic() + self._lock_wait, FIRST_PAUSE
+        rebuilt = False
+        while True:
+            if self._closed:
+                raise CacheClosed
+            number = self.ledger.number
+            try:
+                return work(self.ledger)
+            except UnicodeEncodeError as error:
+                raise InvalidInput("key", error.object, "text that UTF-8 can hold") from error
+            except sqlite3.Error as error:
+                if _code(error) in DAMAGED and not rebuilt and not self.read_only:
+                    self._rebuild(number, error)
+                    rebuilt = True
+                    continue
+                if _code(error) not in BUSY or time.monotonic() > deadline:
+                    raise self.meaning(error) from error
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.6, LONGEST_PAUSE)
+
+    async def fetch(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of one query."""
+        return await self.run(lambda ledger: ledger.run(lambda c: c.execute(query, values).fetchall()))
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        self._closed = True
+        self.ledger.close()
+
+    def meaning(self, error: Exception) -> StoreError:
+        """Turn what SQLite or the system reported into an error of ours, and log what may pass."""
+        found = _kind(error)(self.folder, error)
+        if isinstance(found, (StoreBusy, StoreFault)):
+            log.warning("%s", found)
+        return found
+
+    def _open(self) -> None:
+        try:
+            self.ledger.run(lambda connection: connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone())
+        except sqlite3.Error as error:
+            if _code(error) not in DAMAGED:
+                raise self.meaning(error) from error
+            self._rebuild(self.ledger.number, error)
+
+    def _rebuild(self, number: int, error: sqlite3.Error) -> None:
+        try:
+            outcome = self.ledger.rebuild(number)
+        except (OSError, sqlite3.Error) as failure:
+            raise StoreDamaged(self.folder, f"{error}; making a new one failed: {failure}") from error
+        if outcome is None:
+            return
+        self.rebuilds += 1
+        kept, where = outcome
+        log.error("the ledger was damaged (%s): it is now %s, and %d entries were saved", error, where, kept)
+
+
+def _kind(error: Exception) -> type[StoreError]:
+    code = _code(error)
+    name = errno.errorcode.get(getattr(error, "errno", 0) or 0, "")
+    if code in BUSY:
+        return StoreBusy
+    if code in READ_ONLY or name in {"EROFS", "EACCES", "EPERM"}:
+        return StoreReadOnly
+    if code == sqlite3.SQLITE_FULL or name in {"ENOSPC", "EDQUOT"}:
+        return StoreFull
+    if code in DAMAGED:
+        return StoreDamaged
+    return StoreFault if code == sqlite3.SQLITE_IOERR or name else StoreError
+
+
+def _code(error: Exception) -> int:
+    """Return SQLite's primary error code, 0 when there is none."""
+    return int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF

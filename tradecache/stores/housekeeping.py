@@ -1,0 +1,77 @@
+"""What has to go from the ledger: replaced, deleted, expired, evicted rows, and which files go with them."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+SWEEP_LIMIT = 256  # rows removed in one small step
+
+GONE = "DELETE FROM entries WHERE collection = ? AND key = ? RETURNING path, expires"
+
+
+def replace(connection: sqlite3.Connection, put: str, row: Sequence[Any]) -> list[str]:
+    """Enter a row; return the payload path of the one it replaces."""
+    gone = connection.execute(GONE, row[:2]).fetchall()
+    connection.execute(put, row)
+    return _paths(gone)
+
+
+def delete(
+    connection: sqlite3.Connection, addresses: Iterable[tuple[str, str]]
+) -> list[tuple[str | None, int | None]]:
+    """Delete rows; return path and expiry of those that were there."""
+    return [row for address in addresses for row in connection.execute(GONE, address).fetchall()]
+
+
+def delete_where(connection: sqlite3.Connection, condition: str, values: Sequence[Any]) -> list[str | None]:
+    """Delete the rows that meet a condition of ours; return their paths, None for those without a payload."""
+    query = f"DELETE FROM entries WHERE {condition} RETURNING path"  # noqa: S608 - never a caller's text
+    return [row[0] for row in connection.execute(query, values).fetchall()]
+
+
+def sweep(connection: sqlite3.Connection, now: int) -> list[str]:
+    """Delete a few expired rows; return their payload paths."""
+    few = "SELECT collection, key FROM entries WHERE expires <= ? LIMIT ?"
+    query = f"DELETE FROM entries WHERE (collection, key) IN ({few}) RETURNING path"  # noqa: S608
+    return _paths(connection.execute(query, (now, SWEEP_LIMIT)).fetchall())
+
+
+def evict(
+    connection: sqlite3.Connection, bound: int, uses: Iterable[tuple[int, str, str]]
+) -> tuple[list[str], int]:
+    """Delete the least recently used payload entries until all entries take at most `bound` bytes.
+
+    Args:
+        connection: In a transaction.
+        bound: Bytes.
+        uses: `(when, collection, key)` of reads that are not in the ledger yet, so that reads write nothing.
+
+    Returns:
+        The payload paths of what was deleted, and the bytes that all entries take now.
+    """
+    connection.executemany("UPDATE entries SET used = ? WHERE collection = ? AND key = ?", uses)
+    (total,) = connection.execute("SELECT COALESCE(SUM(size), 0) FROM entries").fetchone()
+    oldest = connection.execute(
+        "SELECT collection, key, size FROM entries WHERE path IS NOT NULL ORDER BY used"
+    ).fetchall()
+    gone: list[str] = []
+    for collection, key, size in oldest:
+        if total <= bound:
+            break
+        gone += _paths(connection.execute(GONE, (collection, key)).fetchall())
+        total -= size
+    return gone, total
+
+
+def give_back(connection: sqlite3.Connection) -> None:
+    """Bring the write-ahead log into the database and return free pages to the disk."""
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("VACUUM")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise
+
+
+def _paths(rows: Iterable[Sequence[Any]]) -> list[str]:
+    return [row[0] for row in rows if row[0]]

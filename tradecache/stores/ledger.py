@@ -1,0 +1,336 @@
+"""Which entries does the durable tier hold? One SQLite database in WAL mode, and who has changed it.
+
+The ledger is the truth: what it does not name does not exist. Each row carries a checksum (xxh3) over
+everything that is served, because SQLite itself does not notice a flipped bit.
+
+Beside the database lies `changes`, eight bytes: the number of the ledger in use and a token that every
+writer replaces after its commit. Reading it costs a microsecond, so each memory hit can afford to ask
+whether another process wrote; `PRAGMA data_version` then tells our own commits from theirs.
+"""
+
+import os
+import secrets
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import xxhash
+
+from tradecache.errors import StoreError, StoreReadOnly
+from tradecache.stores import salvage
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
+LOOK_EVERY = 1.0  # seconds after which a change is looked for even when the token is the same
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    collection TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    created    INTEGER NOT NULL,  -- microseconds since the epoch, as is every time here
+    expires    INTEGER,           -- NULL: never
+    used       INTEGER NOT NULL,  -- last use, for eviction; the only column outside the checksum
+    size       INTEGER NOT NULL,  -- bytes of value and payload together
+    checksum   INTEGER NOT NULL,  -- row_checksum() of what is served
+    value      BLOB NOT NULL,     -- JSON
+    path       TEXT,              -- of the payload file below the folder; NULL: none
+    payload    INTEGER,           -- xxh3 of the payload file
+    PRIMARY KEY (collection, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS expiring ON entries (expires) WHERE expires IS NOT NULL;
+CREATE INDEX IF NOT EXISTS payloads ON entries (used) WHERE path IS NOT NULL;
+"""
+
+COLUMNS = "collection, key, created, expires, used, size, checksum, value, path, payload"
+PUT = f"INSERT OR REPLACE INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+GET = f"SELECT {COLUMNS} FROM entries WHERE collection = ? AND key = ?"  # noqa: S608
+
+
+class Row(NamedTuple):
+    """One entry as the ledger keeps it; times in microseconds since the epoch."""
+
+    collection: str
+    key: str
+    created: int
+    expires: int | None
+    used: int
+    size: int
+    checksum: int
+    value: bytes
+    path: str | None
+    payload: int | None
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the row is what was written."""
+        return self.checksum == row_checksum(
+            self.collection, self.key, self.created, self.expires, self.value, self.path, self.payload
+        )
+
+
+def row_checksum(
+    collection: str,
+    key: str,
+    created: int,
+    expires: int | None,
+    value: bytes,
+    path: str | None = None,
+    payload: int | None = None,
+) -> int:
+    """Return the xxh3 of an entry, bound to its collection and key, as a signed integer."""
+    head = f"{collection}\0{key}\0{created}\0{expires}\0{path}\0{payload}\0".encode()
+    return xxhash.xxh3_64_intdigest(head + value) - 2**63
+
+
+class Ledger:
+    """The connection of this process to the ledger of one folder, safe to use from any thread.
+
+    Every method runs one transaction and raises `sqlite3.Error` as SQLite does; `LocalStore` turns those
+    into errors of ours. SQLite is never asked to wait for a lock: the caller does that without blocking.
+    """
+
+    def __init__(self, folder: Path, *, sync: Literal["normal", "full"]) -> None:
+        self.folder = folder
+        self.read_only = False
+        self._sync = sync
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._changes: int | None = None  # a file descriptor
+        self._closed = False
+        self._seen: bytes | None = b""
+        self._look_at = 0.0
+        self._version = 0
+        self.number = newest_number(folder) or 1
+        _LEDGERS.add(self)
+
+    @property
+    def path(self) -> Path:
+        """The database in use; a damaged one is replaced by the next number."""
+        return self.folder / f"ledger-{self.number}.db"
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a read or a single-statement transaction."""
+        with self._lock:
+            return work(self._opened())
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` as one transaction: all of it is committed, and others are told, or none of it."""
+        with self._lock:
+            connection = self._opened()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if self._was_replaced():
+                    raise _Replaced
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException as error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                if isinstance(error, _Replaced):
+                    self._reopen()
+                    return self.write(work)
+                raise
+            self._tell_others()
+            return result
+
+    def put(self, row: Sequence[Any]) -> None:
+        """Enter one row without a payload: a single statement, the fastest way to commit."""
+        with self._lock:
+            self._opened().execute(PUT, row)
+            if self._was_replaced():
+                self._reopen()
+                self._opened().execute(PUT, row)
+            self._tell_others()
+
+    def get(self, collection: str, key: str) -> Row | None:
+        """Return the row of a key as it stands, expired or not."""
+        with self._lock:
+            row = self._opened().execute(GET, (collection, key)).fetchone()
+        return Row._make(row) if row else None
+
+    def changed_by_others(self) -> bool:
+        """Whether another connection has committed since this was last asked.
+
+        It may say yes once too often, and never no when a write was acknowledged before the call.
+        """
+        if self._token() == self._seen and time.monotonic() < self._look_at:
+            return False
+        with self._lock:
+            self._look_at = time.monotonic() + LOOK_EVERY
+            if self._closed:
+                return True
+            self._seen = self._token()
+            if self._was_replaced() or not self.path.exists():
+                self._reopen()
+                return True
+            (version,) = self._opened().execute("PRAGMA data_version").fetchone()
+            changed, self._version = version != self._version, version
+            return bool(changed)
+
+    def rebuild(self, number: int) -> tuple[int, Path] | None:
+        """Put the damaged ledger `number` into `quarantine/` and go on with what can still be read of it.
+
+        Returns:
+            How many entries were saved, and where the damaged file is; None when another thread or process
+            has already done it.
+        """
+        with self._lock, salvage.only_one_process(self.folder):
+            if number != self.number or number != newest_number(self.folder):
+                self._reopen()
+                return None
+            damaged = self.path
+            salvage.hold_writers(self._connection)
+            rows = salvage.readable_rows(self._connection, damaged, COLUMNS)
+            kept = [row for row in rows if Row._make(row).is_intact]
+            new = self.folder / f"ledger-{number + 1}.db"
+            salvage.write_ledger(new, SCHEMA, PUT, kept, SCHEMA_VERSION)
+            self.number = number + 1
+            self._tell_others()  # before the damaged ledger is let go of, so that nobody writes to it
+            self._disconnect()
+            target = salvage.set_aside(self.folder, damaged)
+            self._open()
+            return len(kept), target
+
+    def close(self) -> None:
+        """Let go of the database; the next use is an error."""
+        with self._lock:
+            self._closed = True
+            self._disconnect()
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            if self._closed:
+                raise sqlite3.ProgrammingError("the ledger is closed")
+            self._open()
+        assert self._connection is not None  # noqa: S101 - told to the type checker
+        return self._connection
+
+    def _open(self) -> None:
+        self.number = newest_number(self.folder) or 1
+        self._changes = self._changes if self._changes is not None else self._open_changes()
+        self._connection, self.read_only = _connect(self.path, self._sync)
+        (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        self._seen = self._token()
+
+    def _reopen(self) -> None:
+        self._disconnect()
+        self._open()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._changes is not None:
+            os.close(self._changes)
+            self._changes = None
+
+    def _open_changes(self) -> int | None:
+        """Open the token file; None where it cannot be written or the system has no `pread`."""
+        if not hasattr(os, "pread"):
+            return None
+        try:
+            return os.open(self.folder / "changes", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return None
+
+    def _token(self) -> bytes | None:
+        """The eight bytes in `changes`; something new each time where there is no such file."""
+        if self._changes is None:
+            return None if self.read_only else secrets.token_bytes(8)
+        try:
+            return os.pread(self._changes, 8, 0)
+        except OSError:  # closed by another thread in this instant
+            return secrets.token_bytes(8)
+
+    def _was_replaced(self) -> bool:
+        token = self._token()
+        if self._changes is None or not token:
+            return False
+        return int.from_bytes(token[:2], "big") not in (0, self.number)
+
+    def _tell_others(self) -> None:
+        if self._changes is None:
+            return
+        token = self.number.to_bytes(2, "big") + secrets.token_bytes(6)
+        try:
+            os.pwrite(self._changes, token, 0)
+        except OSError:  # a full disk: the second look, each LOOK_EVERY, finds the change
+            return
+
+    def _after_fork(self) -> None:
+        """Begin anew in a forked child; SQLite forbids even closing what the parent has opened."""
+        self._lock = threading.RLock()
+        _INHERITED.append(self._connection)
+        self._connection = None
+
+
+class _Replaced(Exception):  # noqa: N818 - a signal from one method to the next
+    """Another process has put the ledger aside and made a new one."""
+
+
+_LEDGERS: weakref.WeakSet[Ledger] = weakref.WeakSet()
+_INHERITED: list[sqlite3.Connection | None] = []  # kept so that they are never closed
+
+
+def _forget_connections() -> None:
+    for ledger in _LEDGERS:
+        ledger._after_fork()  # noqa: SLF001 - one module, two halves of one thing
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_connections)
+
+
+def newest_number(folder: Path) -> int:
+    """Return the number of the ledger in use in `folder`, 0 when there is none."""
+    names = (name[7:-3] for name in os.listdir(folder) if name.startswith("ledger-") and name.endswith(".db"))  # noqa: PTH208
+    return max((int(number) for number in names if number.isdigit()), default=0)
+
+
+def _connect(path: Path, sync: str) -> tuple[sqlite3.Connection, bool]:
+    """Open or create a ledger; where the folder may not be written, open it for reading."""
+    try:
+        return _connect_for_writing(path, sync), False
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            raise
+        if not path.exists():
+            raise StoreReadOnly(path.parent, error) from error
+        return _connect_for_reading(path), True
+
+
+def _connect_for_writing(path: Path, sync: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {sync}")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StoreError(path.parent, f"{path.name} was written by a newer tradecache")
+        if version < SCHEMA_VERSION:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+            )
+            path.chmod(0o600)
+        elif not os.access(path, os.W_OK):
+            connection.execute("BEGIN IMMEDIATE").execute("ROLLBACK")
+        connection.execute("PRAGMA busy_timeout = 0")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect_for_reading(path: Path) -> sqlite3.Connection:
+    wal = path.with_name(path.name + "-wal")
+    has_wal = wal.exists() and wal.stat().st_size > 0
+    mode = "mode=ro" if has_wal else "immutable=1"  # a WAL with content needs its index, even to read
+    uri = f"{path.absolute().as_uri()}?{mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=1, isolation_level=None, check_same_thread=False)
+    connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone()
+    return connection

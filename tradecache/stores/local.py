@@ -1,0 +1,443 @@
+"""How are small JSON values and DataFrames kept in a folder that outlives the process?"""
+
+import asyncio
+import logging
+import math
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, SupportsFloat, TypeVar
+
+import pandas as pd
+from key_value.aio._utils.constants import DEFAULT_COLLECTION_NAME
+from key_value.aio.protocols.key_value import AsyncKeyValue
+from pydantic_core import from_json, to_json
+
+from tradecache.clock import Clock, checked_ttl
+from tradecache.errors import EntryTooLarge, InvalidInput
+from tradecache.stores import housekeeping
+from tradecache.stores.access import Access
+from tradecache.stores.ledger import COLUMNS, PUT, Row, row_checksum
+from tradecache.stores.payloads import DamagedPayload, Payload, Payloads
+from tradecache.stores.values import FRAME, normal_value
+
+T = TypeVar("T")
+
+log = logging.getLogger("tradecache")
+
+MICRO = 1_000_000
+LARGE = 1 << 20  # bytes; larger payloads are written in a worker thread, to keep the loop free
+SWEEP_EVERY = 64  # writes between two small steps of removing what has expired
+
+
+class Entry(NamedTuple):
+    """One live entry of a scan: its key, JSON text, and times in microseconds since the epoch."""
+
+    key: str
+    value: bytes
+    created: int
+    expires: int | None
+
+
+class LocalStore(AsyncKeyValue):
+    """The durable tier: an SQLite ledger, and Arrow IPC files for DataFrames, in one folder.
+
+    A value is a mapping of JSON, and may hold one DataFrame under "frame". Several threads, event loops
+    and processes may use one folder at once. An acknowledged write survives the death of the process, and
+    with `sync="full"` a power loss. What is damaged is put into `quarantine/`, logged, and is a miss.
+
+    Besides the key-value protocol there is ordered enumeration (`keys`, `scan`, `last`), without a cap.
+
+    Args:
+        folder: Made with mode 0700 when it does not exist.
+        clock: Tells when entries expire.
+        compression: "none" (frames are memory-mapped), "lz4" or "zstd".
+        sync: "normal" or "full", see above.
+        lock_wait: Seconds that an operation waits, without blocking its loop, for other processes.
+        disk_bytes: Bytes of entries that are kept; the least recently used payloads go first.
+        max_entry_bytes: The largest entry accepted.
+
+    Raises:
+        StoreReadOnly: When the folder can be neither made nor opened.
+        StoreBusy, StoreFault: From any method; they are transient and may be tried again.
+        StoreFull, StoreReadOnly: From writes; the old value is still there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Clock,
+        compression: Literal["none", "lz4", "zstd"] = "none",
+        sync: Literal["normal", "full"] = "normal",
+        lock_wait: float = 5.0,
+        disk_bytes: int | None = None,
+        max_entry_bytes: int | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self._disk_bytes = disk_bytes
+        self._clock = clock
+        self._max_entry_bytes = max_entry_bytes
+        self._writes = 0
+        self._written = math.inf  # bytes since the last look at `disk_bytes`
+        self._quarantined = 0
+        self._use: dict[tuple[str, str], int] = {}
+        self._access = Access(self.folder, sync=sync, lock_wait=lock_wait)
+        self._payloads = Payloads(self.folder, compression=compression, fsync=sync == "full")
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the folder can only be read."""
+        return self._access.read_only
+
+    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+        """Return the live value of `key`, None when there is none."""
+        return (await self.ttl(key, collection=collection))[0]
+
+    async def ttl(
+        self, key: str, *, collection: str | None = None
+    ) -> tuple[dict[str, Any] | None, float | None]:
+        """Return the live value of `key` and the seconds it has left (None: for ever)."""
+        where, key = _address(collection, key)
+        for _ in range(3):  # another process may replace the entry between its row and its payload
+            row = await self._access.run(lambda ledger: ledger.get(where, key))
+            now = self._now()
+            if row is None or (row.expires is not None and row.expires <= now):
+                return None, None
+            try:
+                value = self._value(row)
+            except FileNotFoundError:
+                continue
+            except (DamagedPayload, ValueError) as error:
+                await self._put_aside(row, error)
+                return None, None
+            return value, None if row.expires is None else (row.expires - now) / MICRO
+        await self._put_aside(row, DamagedPayload("its file is missing"))
+        return None, None
+
+    async def get_many(
+        self, keys: Sequence[str], *, collection: str | None = None
+    ) -> list[dict[str, Any] | None]:
+        """Return the live value of each key, in order, None where there is none."""
+        return [await self.get(key, collection=collection) for key in _listed(keys)]
+
+    async def ttl_many(
+        self, keys: Sequence[str], *, collection: str | None = None
+    ) -> list[tuple[dict[str, Any] | None, float | None]]:
+        """Return the live value and the seconds left of each key, in order."""
+        return [await self.ttl(key, collection=collection) for key in _listed(keys)]
+
+    async def put(
+        self,
+        key: str,
+        value: Mapping[str, Any],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        """Store one value.
+
+        Raises:
+            NotStorable, EntryTooLarge, InvalidTTL: Before anything has changed.
+        """
+        where, key = _address(collection, key)
+        seconds = checked_ttl(ttl)
+        normal, _ = normal_value(value)
+        frame = normal.pop(FRAME, None) if isinstance(normal.get(FRAME), pd.DataFrame) else None
+        if frame is not None:
+            row = await self._put_frame(where, key, normal, frame, seconds)
+        else:
+            row = self._row(where, key, normal, seconds)
+            await self._access.run(lambda ledger: ledger.put(row))
+        await self._after_write(row.size)
+
+    async def put_many(
+        self,
+        keys: Sequence[str],
+        values: Sequence[Mapping[str, Any]],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        """Store several values; JSON values in one transaction, all or none, frames one by one."""
+        if len(_listed(keys)) != len(values):
+            raise InvalidInput("values", f"{len(values)} values for {len(keys)} keys", "as many as the keys")
+        seconds = checked_ttl(ttl)
+        addresses = [_address(collection, key) for key in keys]
+        normals = [normal_value(value)[0] for value in values]
+        if any(isinstance(value.get(FRAME), pd.DataFrame) for value in normals):
+            for key, value in zip(keys, values, strict=True):
+                await self.put(key, value, collection=collection, ttl=ttl)
+            return
+        pairs = zip(addresses, normals, strict=True)
+        rows = [self._row(where, key, normal, seconds) for (where, key), normal in pairs]
+        await self._write(lambda connection: connection.executemany(PUT, rows))
+        await self._after_write(sum(row.size for row in rows))
+
+    async def delete(self, key: str, *, collection: str | None = None) -> bool:
+        """Delete a key; return whether there was a live value."""
+        return bool(await self.delete_many([key], collection=collection))
+
+    async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
+        """Delete several keys in one transaction; return how many had a live value."""
+        addresses = [_address(collection, key) for key in _listed(keys)]
+        now = self._now()
+        gone = await self._write(lambda c: housekeeping.delete(c, addresses))
+        self._payloads.remove(path for path, _ in gone)
+        return sum(expires is None or expires > now for _, expires in gone)
+
+    async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
+        """Return the keys of the live entries of a collection, in order (Unicode code points)."""
+        query = "SELECT key FROM entries WHERE collection = ? AND (expires IS NULL OR expires > ?) ORDER BY key LIMIT ?"
+        values = (_collection(collection), self._now(), _limit(limit))
+        return [row[0] for row in await self._access.fetch(query, values)]
+
+    async def collections(self, *, limit: int | None = None) -> list[str]:
+        """Return the names of the collections that have entries, in order."""
+        query = "SELECT DISTINCT collection FROM entries ORDER BY collection LIMIT ?"
+        return [row[0] for row in await self._access.fetch(query, (_limit(limit),))]
+
+    async def scan(
+        self, collection: str, *, start: str = "", end: str | None = None, last: int | None = None
+    ) -> list[Entry]:
+        """Return the live entries of a collection with `start` <= key < `end`, in order of their keys.
+
+        Args:
+            collection: Its name.
+            start: The first key.
+            end: The first key that is not wanted; None for no end.
+            last: Only so many, from the end.
+
+        Entries with a payload come with their JSON only. Damaged rows are put aside and left out.
+        """
+        beyond = "" if end is None else "AND key < ?"
+        query = (
+            "SELECT key, value, created, expires, checksum, path, payload FROM entries "  # noqa: S608
+            f"WHERE collection = ? AND key >= ? {beyond} AND (expires IS NULL OR expires > ?) "
+            f"ORDER BY key {'ASC' if last is None else 'DESC'} LIMIT ?"
+        )
+        bounds = [collection, start] if end is None else [collection, start, end]
+        rows = await self._access.fetch(query, (*bounds, self._now(), _limit(last)))
+        entries = [
+            Entry(key, value, created, expires)
+            for key, value, created, expires, checksum, path, payload in rows
+            if checksum == row_checksum(collection, key, created, expires, value, path, payload)
+        ]
+        if len(entries) < len(rows):
+            await self._put_aside_damaged(collection)
+        return entries if last is None else entries[::-1]
+
+    async def destroy(self) -> bool:
+        """Delete every entry."""
+        return bool(await self._delete_where("1") + 1)
+
+    async def destroy_collection(self, collection: str) -> bool:
+        """Delete every entry of a collection; return whether there was one."""
+        return await self._delete_where("collection = ?", (collection,)) > 0
+
+    async def cull(self) -> None:
+        """Delete what has expired."""
+        await self._delete_where("expires <= ?", (self._now(),))
+
+    async def purge(self, *, orphan_age: float = 3600.0) -> dict[str, int]:
+        """Delete expired entries and payload files that no entry names; give free pages back to the disk.
+
+        Args:
+            orphan_age: Seconds that a file without an entry is left alone, for its writer to enter it.
+
+        Returns:
+            Counts: expired_entries, orphan_files, orphan_bytes.
+        """
+        expired = await self._delete_where("expires <= ?", (self._now(),))
+        known = {
+            row[0] for row in await self._access.fetch("SELECT path FROM entries WHERE path IS NOT NULL")
+        }
+        swept = [] if self.read_only else self._payloads.sweep(known, older_than=orphan_age)
+        if not self.read_only:
+            await self._access.run(lambda ledger: ledger.run(housekeeping.give_back))
+        return {
+            "expired_entries": expired,
+            "orphan_files": len(swept),
+            "orphan_bytes": sum(size for _, size in swept),
+        }
+
+    async def verify(self) -> list[tuple[str, str, str]]:
+        """Read every entry and payload; put what is damaged into quarantine.
+
+        Returns:
+            `(collection, key, what was wrong)` for each damaged entry.
+        """
+        faults = []
+        for row in await self._access.fetch(f"SELECT {COLUMNS} FROM entries"):  # noqa: S608
+            entry = Row._make(row)
+            try:
+                self._value(entry, trust=False)
+            except (DamagedPayload, ValueError, FileNotFoundError) as error:
+                reason = "its file is missing" if isinstance(error, FileNotFoundError) else str(error)
+                faults.append((entry.collection, entry.key, reason))
+                await self._put_aside(entry, error)
+            await asyncio.sleep(0)
+        return faults
+
+    async def usage(self) -> dict[str, int]:
+        """Return how many entries and payloads there are, their bytes, and the bytes of the ledger's file."""
+        query = "SELECT COUNT(*), COUNT(path), COALESCE(SUM(size), 0) FROM entries"
+        ((entries, payloads, size),) = await self._access.fetch(query)
+        ledger = self._access.ledger.path
+        return {
+            "entries": entries,
+            "payloads": payloads,
+            "bytes": size,
+            "ledger_bytes": ledger.stat().st_size if ledger.exists() else 0,
+            "quarantined": self._quarantined + self._access.rebuilds,
+        }
+
+    def changed_by_others(self) -> bool:
+        """Whether another process (or another store on this folder) has written since the last call."""
+        return self._access.ledger.changed_by_others()
+
+    def close(self) -> None:
+        """Let go of the files; later calls raise `CacheClosed`."""
+        self._access.close()
+
+    def __repr__(self) -> str:
+        """Name the folder."""
+        return f"LocalStore({str(self.folder)!r})"
+
+    def _now(self) -> int:
+        return int(self._clock.seconds() * MICRO)
+
+    def _row(
+        self,
+        collection: str,
+        key: str,
+        value: dict[str, Any],
+        ttl: float | None,
+        payload: Payload | None = None,
+    ) -> Row:
+        now = self._now()
+        text = to_json(value, inf_nan_mode="constants")
+        expires = None if ttl is None else now + math.ceil(ttl * MICRO)
+        path, total, file = (payload.path, payload.size, payload.checksum) if payload else (None, 0, None)
+        size = len(text) + total
+        self._check_size(collection, key, size)
+        checksum = row_checksum(collection, key, now, expires, text, path, file)
+        return Row(collection, key, now, expires, now, size, checksum, text, path, file)
+
+    def _check_size(self, collection: str, key: str, size: int) -> None:
+        if self._max_entry_bytes is not None and size > self._max_entry_bytes:
+            raise EntryTooLarge(size=size, max_size=self._max_entry_bytes, collection=collection, key=key)
+
+    def _value(self, row: Row, *, trust: bool = True) -> dict[str, Any]:
+        """Return the value of a row, its frame mapped; raise where row or payload are not what was written."""
+        if not row.is_intact:
+            raise DamagedPayload("the checksum of its row differs")
+        value: dict[str, Any] = from_json(row.value)
+        if row.path is not None and row.payload is not None:
+            payload = Payload(row.path, row.size - len(row.value), row.payload)
+            if not trust:
+                self._payloads.distrust(row.path)
+            value[FRAME] = self._payloads.read(payload)
+            if self._disk_bytes is not None:
+                self._use[row.collection, row.key] = self._now()
+        return value
+
+    async def _put_frame(
+        self, collection: str, key: str, value: dict[str, Any], frame: pd.DataFrame, ttl: float | None
+    ) -> Row:
+        content = self._payloads.encode(frame)
+        self._check_size(collection, key, content.size)
+        if content.size < LARGE:
+            payload = self._write_payload(collection, key, content)
+        else:
+            payload = await asyncio.to_thread(self._write_payload, collection, key, content)
+        try:
+            row = self._row(collection, key, value, ttl, payload)
+            replaced = await self._write(lambda c: housekeeping.replace(c, PUT, row))
+        except BaseException:
+            self._payloads.remove([payload.path])
+            raise
+        self._payloads.remove(replaced)
+        return row
+
+    def _write_payload(self, collection: str, key: str, content: Any) -> Payload:
+        try:
+            return self._payloads.write(collection, key, content)
+        except OSError as error:
+            raise self._access.meaning(error) from error
+
+    async def _put_aside(self, row: Row | None, reason: Exception) -> None:
+        """Move a damaged entry out of the way, so that it is a miss from now on."""
+        if row is None:
+            return
+        file = self._payloads.quarantine(row.path) if row.path and not self.read_only else None
+        self._quarantined += 1
+        log.warning(
+            "damaged entry %r in %r put aside (%s): %s", row.key, row.collection, file or "no file", reason
+        )
+        if not self.read_only:
+            same = (row.collection, row.key, row.checksum)
+            query = "DELETE FROM entries WHERE collection = ? AND key = ? AND checksum = ?"
+            await self._write(lambda connection: connection.execute(query, same))
+
+    async def _put_aside_damaged(self, collection: str) -> None:
+        for row in await self._access.fetch(
+            f"SELECT {COLUMNS} FROM entries WHERE collection = ?", (collection,)
+        ):  # noqa: S608
+            entry = Row._make(row)
+            if not entry.is_intact:
+                await self._put_aside(entry, DamagedPayload("the checksum of its row differs"))
+
+    async def _after_write(self, size: int) -> None:
+        """Now and then remove a little of what has expired; keep within `disk_bytes`."""
+        self._writes += 1
+        self._written += size
+        if self._writes % SWEEP_EVERY == 0:
+            now = self._now()
+            self._payloads.remove(await self._write(lambda c: housekeeping.sweep(c, now)))
+        if self._disk_bytes is not None and (self._written > 0 or self._writes % SWEEP_EVERY == 0):
+            await self._evict(self._disk_bytes)
+
+    async def _evict(self, bound: int) -> None:
+        """Bring the bytes of all entries under `bound`, and remember how many may be written before the next look."""
+        used, self._use = self._use, {}
+        uses = [(when, *address) for address, when in used.items()]
+        gone, total = await self._write(lambda c: housekeeping.evict(c, bound, uses))
+        self._payloads.remove(gone)
+        self._written = total - bound
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._access.run(lambda ledger: ledger.write(work))
+
+    async def _delete_where(self, condition: str, values: tuple[Any, ...]) -> int:
+        gone = await self._write(lambda c: housekeeping.delete_where(c, condition, values))
+        self._payloads.remove(gone)
+        return len(gone)
+
+
+def _address(collection: str | None, key: str) -> tuple[str, str]:
+    if not isinstance(key, str):
+        raise TypeError(f"key is {key!r}, but must be a str")
+    return _collection(collection), key
+
+
+def _collection(collection: str | None) -> str:
+    if collection is None:
+        return DEFAULT_COLLECTION_NAME
+    if not isinstance(collection, str):
+        raise TypeError(f"collection is {collection!r}, but must be a str")
+    return collection or DEFAULT_COLLECTION_NAME
+
+
+def _listed(keys: Sequence[str]) -> Sequence[str]:
+    if isinstance(keys, (str, bytes)):
+        raise TypeError(f"keys is {keys!r}, but must be a sequence of str")
+    return keys
+
+
+def _limit(limit: int | None) -> int:
+    if limit is None:
+        return -1  # SQLite's word for no limit
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise InvalidInput("limit", limit, "zero or a positive int, or None for all")
+    return limit

@@ -1,0 +1,222 @@
+"""Where do the frames of the durable tier lie on disk, and are they what was written?"""
+
+import mmap
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import xxhash
+
+from tradecache.stores.arrow import decode_frame, encode_frame
+
+SUFFIX = ".arrow"
+QUARANTINE = "quarantine"
+MAX_NAME = 100  # bytes of a folder's or file's name before its unique id
+MAX_VERIFIED = 200_000
+
+_UNSAFE = re.compile(rb"[^A-Za-z0-9_=^-]")
+_DEVICES = re.compile(rb"(?i)con|prn|aux|nul|com[0-9]|lpt[0-9]")
+
+
+class DamagedPayload(Exception):  # noqa: N818 - never leaves the durable tier: it becomes a logged miss
+    """Raised when a payload is missing, cut, altered, or not where a payload may lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What the ledger knows of a payload file: where it is below the folder, its size and its xxh3."""
+
+    path: str
+    size: int
+    checksum: int
+
+
+class Payloads:
+    """Immutable Arrow IPC files below one folder, `<collection's parts>/<key>.<id>.arrow`.
+
+    A file is written under a temporary name, renamed, and never changed again. Names are made safe, and
+    may look alike on a file system that ignores case; the random id keeps them apart and the ledger, not
+    the name, says what a file holds.
+    """
+
+    def __init__(self, folder: Path, *, compression: str = "none", fsync: bool = False) -> None:
+        self.folder = folder
+        self._compression = compression
+        self._fsync = fsync
+        self._verified: dict[str, tuple[int, int]] = {}
+        self._root = os.path.realpath(folder)
+
+    def encode(self, frame: pd.DataFrame) -> pa.Buffer:
+        """Return the bytes that `write` would store."""
+        return encode_frame(frame, compression=self._compression)
+
+    def write(self, collection: str, key: str, content: pa.Buffer) -> Payload:
+        """Write `content` into a new file, and return where it is.
+
+        Raises:
+            OSError: When the file cannot be written; then no part of it is left.
+        """
+        where = "/".join(safe_name(part) for part in collection.split("/"))
+        name = f"{safe_name(key)}.{secrets.token_hex(8)}{SUFFIX}"
+        directory = self.folder / where
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = directory / f".{name}.tmp"
+        try:
+            self._write(temporary, content)
+            temporary.rename(directory / name)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if self._fsync:
+            sync_folder(directory)
+        return Payload(f"{where}/{name}", content.size, checksum(content))
+
+    def _write(self, path: Path, content: pa.Buffer) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - from a descriptor, for its mode
+            view = memoryview(content)
+            while view:
+                view = view[file.write(view) :]
+            if self._fsync:
+                os.fsync(file.fileno())
+
+    def read(self, payload: Payload) -> pd.DataFrame:
+        """Return the frame in a payload's file, mapped where it is uncompressed.
+
+        Raises:
+            FileNotFoundError: When there is no such file (another process may have replaced the entry).
+            DamagedPayload: When it is not what was written.
+        """
+        mapping, written = self._map(payload)
+        if self._verified.get(payload.path) != written:
+            if checksum(mapping) != payload.checksum:
+                raise DamagedPayload("its checksum differs")
+            if len(self._verified) >= MAX_VERIFIED:
+                self._verified.clear()
+            self._verified[payload.path] = written
+        try:
+            return decode_frame(mapping)
+        except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            raise DamagedPayload(f"it is no Arrow file of ours: {error}") from error
+
+    def _map(self, payload: Payload) -> tuple[mmap.mmap, tuple[int, int]]:
+        path = self._inside(payload.path)
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(descriptor)
+            if status.st_size != payload.size or not status.st_size:
+                raise DamagedPayload(f"it has {status.st_size:,} bytes, not {payload.size:,}")
+            mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+        finally:
+            os.close(descriptor)
+        return mapping, (status.st_mtime_ns, status.st_ino)
+
+    def _inside(self, path: str) -> str:
+        """Return the full path; whatever a ledger says, nothing outside the folder is opened or removed."""
+        parts = path.split("/")
+        full = f"{self._root}/{path}"
+        if path in self._verified:
+            return full
+        if ".." in parts or not path.endswith(SUFFIX) or any(c in path for c in "\\:\0") or path[0] == "/":
+            raise DamagedPayload("its path leads out of the folder")
+        if os.path.realpath(os.path.dirname(full)) != os.path.normpath(os.path.dirname(full)):  # noqa: PTH120
+            raise DamagedPayload("its path leads through a link")
+        return full
+
+    def remove(self, paths: Iterable[str | None]) -> None:
+        """Delete payload files that no entry names any more; absent ones are fine."""
+        for path in paths:
+            if not path:
+                continue
+            self._verified.pop(path, None)
+            try:
+                os.unlink(self._inside(path))  # noqa: PTH108
+            except (OSError, DamagedPayload):
+                continue  # a file left behind is swept by purge()
+
+    def distrust(self, path: str) -> None:
+        """Have the checksum of a file verified again the next time it is read."""
+        self._verified.pop(path, None)
+
+    def quarantine(self, path: str) -> Path | None:
+        """Move a damaged payload to `quarantine/`; return where it went, None when there was no file."""
+        self._verified.pop(path, None)
+        try:
+            return quarantined(self.folder, Path(self._inside(path)))
+        except (OSError, DamagedPayload):
+            return None
+
+    def sweep(self, known: set[str], *, older_than: float) -> list[tuple[str, int]]:
+        """Delete files that no entry names and that are older than `older_than` seconds.
+
+        The age guard is for another process that has written a file and is about to enter it.
+
+        Returns:
+            The path and the size in bytes of each deleted file.
+        """
+        swept = []
+        limit = time.time() - older_than  # a file's age is told by the file system's clock
+        for path, status in self.files():
+            if path in known or status.st_mtime > limit:
+                continue
+            (self.folder / path).unlink(missing_ok=True)
+            swept.append((path, status.st_size))
+        return swept
+
+    def files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield every payload and left-over temporary file, as a path below the folder and its status."""
+        for directory, below, names in os.walk(self.folder):
+            if Path(directory) == self.folder and QUARANTINE in below:
+                below.remove(QUARANTINE)
+            for name in names:
+                if name.endswith((SUFFIX, f"{SUFFIX}.tmp")):
+                    full = Path(directory, name)
+                    try:
+                        yield full.relative_to(self.folder).as_posix(), full.lstat()
+                    except FileNotFoundError:
+                        continue  # removed by another process since it was listed
+
+
+def checksum(content: pa.Buffer | mmap.mmap) -> int:
+    """Return the xxh3 (64 bits) of some bytes as the signed integer that SQLite stores."""
+    return xxhash.xxh3_64_intdigest(content) - 2**63
+
+
+def quarantined(folder: Path, path: Path) -> Path:
+    """Move a file below `folder` to its `quarantine/`, under a name that is not taken, and return it."""
+    place = folder / QUARANTINE
+    place.mkdir(mode=0o700, exist_ok=True)
+    target = place / f"{time.time_ns()}-{path.name}"
+    return path.rename(target)
+
+
+def safe_name(text: str) -> str:
+    """Return a file name for any text: ASCII letters and digits as they are, the rest percent-encoded.
+
+    >>> safe_name("BRK.B"), safe_name("../../etc"), safe_name("CON")
+    ('BRK%2EB', '%2E%2E%2F%2E%2E%2Fetc', '%43ON')
+    """
+    raw = text.encode("utf-8", "surrogatepass")
+    name = _UNSAFE.sub(lambda found: b"%" + found[0].hex().upper().encode(), raw)
+    if _DEVICES.fullmatch(raw):
+        name = b"%" + raw[:1].hex().upper().encode() + raw[1:]
+    if len(name) > MAX_NAME:
+        name = name[: MAX_NAME - 17].rstrip(b"%") + b"~" + xxhash.xxh3_64_hexdigest(raw).encode()
+    return name.decode("ascii") or "%"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power loss, where the system offers it."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
