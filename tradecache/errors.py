@@ -96,6 +96,17 @@ class NotStorable(TradeCacheError, SerializationError, TypeError):
         Exception.__init__(self, f"this value cannot be stored: {reason}")
 
 
+class NotEnumerable(TradeCacheError, NotImplementedError):
+    """Raised when a store that was passed in cannot list all its keys, and the question needs them."""
+
+    def __init__(self, store: object) -> None:
+        self.store = store
+        super().__init__(
+            f"{type(store).__name__} cannot list all its keys (py-key-value's stores stop at 10,000); "
+            "get_price, store_price and delete_price work with it, questions by time need a LocalStore"
+        )
+
+
 class StoreError(TradeCacheError, OSError):
     """Raised when the cache folder did not do what it was asked; `folder` and `reason` say where and why."""
 
@@ -150,6 +161,17 @@ class WrongThread(TradeCacheError, RuntimeError):
     def __init__(self) -> None:
         super().__init__(
             "a sync method of TradeCache was called from its own event loop; await TradingDataCache there"
+        )
+
+
+class NestingRefused(TradeCacheError, RuntimeError):
+    """Raised when asyncio cannot be patched because another loop than asyncio's own is in use."""
+
+    def __init__(self, loop: str) -> None:
+        self.loop = loop
+        super().__init__(
+            f"{loop} cannot be nested; write `await main()` in the cell instead of asyncio.run(main()), "
+            "or use TradeCache, which needs neither"
         )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, SupportsFloat, TypeVar
 
 import pandas as pd
-from key_value.aio._utils.constants import DEFAULT_COLLECTION_NAME
 from key_value.aio.protocols.key_value import AsyncKeyValue
 from pydantic_core import from_json, to_json
 
@@ -18,6 +17,7 @@ from tradecache.errors import EntryTooLarge, InvalidInput
 from tradecache.stores import housekeeping
 from tradecache.stores.access import Access
 from tradecache.stores.ledger import COLUMNS, PUT, Row, row_checksum
+from tradecache.stores.names import checked_address, checked_keys, checked_limit
 from tradecache.stores.payloads import DamagedPayload, Payload, Payloads
 from tradecache.stores.values import FRAME, normal_value
 
@@ -98,7 +98,7 @@ class LocalStore(AsyncKeyValue):
         self, key: str, *, collection: str | None = None
     ) -> tuple[dict[str, Any] | None, float | None]:
         """Return the live value of `key` and the seconds it has left (None: for ever)."""
-        where, key = _address(collection, key)
+        where, key = checked_address(collection, key)
         for _ in range(3):  # another process may replace the entry between its row and its payload
             row = await self._access.run(lambda ledger: ledger.get(where, key))
             now = self._now()
@@ -119,13 +119,13 @@ class LocalStore(AsyncKeyValue):
         self, keys: Sequence[str], *, collection: str | None = None
     ) -> list[dict[str, Any] | None]:
         """Return the live value of each key, in order, None where there is none."""
-        return [await self.get(key, collection=collection) for key in _listed(keys)]
+        return [await self.get(key, collection=collection) for key in checked_keys(keys)]
 
     async def ttl_many(
         self, keys: Sequence[str], *, collection: str | None = None
     ) -> list[tuple[dict[str, Any] | None, float | None]]:
         """Return the live value and the seconds left of each key, in order."""
-        return [await self.ttl(key, collection=collection) for key in _listed(keys)]
+        return [await self.ttl(key, collection=collection) for key in checked_keys(keys)]
 
     async def put(
         self,
@@ -140,7 +140,7 @@ class LocalStore(AsyncKeyValue):
         Raises:
             NotStorable, EntryTooLarge, InvalidTTL: Before anything has changed.
         """
-        where, key = _address(collection, key)
+        where, key = checked_address(collection, key)
         seconds = checked_ttl(ttl)
         normal, _ = normal_value(value)
         frame = normal.pop(FRAME, None) if isinstance(normal.get(FRAME), pd.DataFrame) else None
@@ -160,17 +160,27 @@ class LocalStore(AsyncKeyValue):
         ttl: SupportsFloat | None = None,
     ) -> None:
         """Store several values; JSON values in one transaction, all or none, frames one by one."""
-        if len(_listed(keys)) != len(values):
+        if len(checked_keys(keys)) != len(values):
             raise InvalidInput("values", f"{len(values)} values for {len(keys)} keys", "as many as the keys")
         seconds = checked_ttl(ttl)
-        addresses = [_address(collection, key) for key in keys]
-        normals = [normal_value(value)[0] for value in values]
-        if any(isinstance(value.get(FRAME), pd.DataFrame) for value in normals):
+        where = checked_address(collection, "")[0]
+        if any(isinstance(normal_value(value)[0].get(FRAME), pd.DataFrame) for value in values):
             for key, value in zip(keys, values, strict=True):
-                await self.put(key, value, collection=collection, ttl=ttl)
+                await self.put(key, value, collection=where, ttl=seconds)
             return
-        pairs = zip(addresses, normals, strict=True)
-        rows = [self._row(where, key, normal, seconds) for (where, key), normal in pairs]
+        await self.put_all(
+            [(where, key, value) for key, value in zip(keys, values, strict=True)], ttl=seconds
+        )
+
+    async def put_all(
+        self, items: Sequence[tuple[str, str, Mapping[str, Any]]], *, ttl: SupportsFloat | None
+    ) -> None:
+        """Store JSON values under `(collection, key)` in one transaction: all of them or none."""
+        seconds = checked_ttl(ttl)
+        rows = [
+            self._row(*checked_address(collection, key), normal_value(value)[0], seconds)
+            for collection, key, value in items
+        ]
         await self._write(lambda connection: connection.executemany(PUT, rows))
         await self._after_write(sum(row.size for row in rows))
 
@@ -180,7 +190,7 @@ class LocalStore(AsyncKeyValue):
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete several keys in one transaction; return how many had a live value."""
-        addresses = [_address(collection, key) for key in _listed(keys)]
+        addresses = [checked_address(collection, key) for key in checked_keys(keys)]
         now = self._now()
         gone = await self._write(lambda c: housekeeping.delete(c, addresses))
         self._payloads.remove(path for path, _ in gone)
@@ -189,13 +199,13 @@ class LocalStore(AsyncKeyValue):
     async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
         """Return the keys of the live entries of a collection, in order (Unicode code points)."""
         query = "SELECT key FROM entries WHERE collection = ? AND (expires IS NULL OR expires > ?) ORDER BY key LIMIT ?"
-        values = (_collection(collection), self._now(), _limit(limit))
+        values = (checked_address(collection, "")[0], self._now(), _sql_limit(limit))
         return [row[0] for row in await self._access.fetch(query, values)]
 
     async def collections(self, *, limit: int | None = None) -> list[str]:
         """Return the names of the collections that have entries, in order."""
         query = "SELECT DISTINCT collection FROM entries ORDER BY collection LIMIT ?"
-        return [row[0] for row in await self._access.fetch(query, (_limit(limit),))]
+        return [row[0] for row in await self._access.fetch(query, (_sql_limit(limit),))]
 
     async def scan(
         self, collection: str, *, start: str = "", end: str | None = None, last: int | None = None
@@ -217,7 +227,7 @@ class LocalStore(AsyncKeyValue):
             f"ORDER BY key {'ASC' if last is None else 'DESC'} LIMIT ?"
         )
         bounds = [collection, start] if end is None else [collection, start, end]
-        rows = await self._access.fetch(query, (*bounds, self._now(), _limit(last)))
+        rows = await self._access.fetch(query, (*bounds, self._now(), _sql_limit(last)))
         entries = [
             Entry(key, value, created, expires)
             for key, value, created, expires, checksum, path, payload in rows
@@ -415,29 +425,6 @@ class LocalStore(AsyncKeyValue):
         return len(gone)
 
 
-def _address(collection: str | None, key: str) -> tuple[str, str]:
-    if not isinstance(key, str):
-        raise TypeError(f"key is {key!r}, but must be a str")
-    return _collection(collection), key
-
-
-def _collection(collection: str | None) -> str:
-    if collection is None:
-        return DEFAULT_COLLECTION_NAME
-    if not isinstance(collection, str):
-        raise TypeError(f"collection is {collection!r}, but must be a str")
-    return collection or DEFAULT_COLLECTION_NAME
-
-
-def _listed(keys: Sequence[str]) -> Sequence[str]:
-    if isinstance(keys, (str, bytes)):
-        raise TypeError(f"keys is {keys!r}, but must be a sequence of str")
-    return keys
-
-
-def _limit(limit: int | None) -> int:
-    if limit is None:
-        return -1  # SQLite's word for no limit
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-        raise InvalidInput("limit", limit, "zero or a positive int, or None for all")
-    return limit
+def _sql_limit(limit: int | None) -> int:
+    most = checked_limit(limit)
+    return -1 if most is None else most  # SQLite's word for no limit

@@ -1,0 +1,65 @@
+"""What can be done from a command line?"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from tradecache.errors import TradeCacheError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0, 1 when something is wrong with the cache, 2 for bad usage."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        if chosen.command == "demo":
+            from tradecache.demo import run_demo
+
+            return run_demo(picture=chosen.output)
+        return _keep_house(chosen)
+    except (TradeCacheError, ValueError) as error:
+        print(f"tradecache: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tradecache", description="A market-data cache for research in notebooks."
+    )
+    parser.add_argument("--version", action="version", version=version("tradecache"))
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser("demo", help="show on real prices what the cache does (about 20 seconds)")
+    demo.add_argument(
+        "--output", type=Path, help="where the chart goes (default: tradecache-hit-rate.png here)"
+    )
+    helps = {
+        "info": "where the cache is and how much is in it",
+        "verify": "read everything on disk and put what is damaged into quarantine",
+        "purge": "delete what has expired and files that nothing names",
+    }
+    for name, text in helps.items():
+        command = commands.add_parser(name, help=text)
+        command.add_argument(
+            "--cache-dir", type=Path, help="the folder (default: TRADECACHE_CACHE_DIR or the user's)"
+        )
+        command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def _keep_house(chosen: argparse.Namespace) -> int:
+    from tradecache.frames import TradeCache
+
+    with TradeCache(chosen.cache_dir) as cache:
+        answer: pd.DataFrame | pd.Series = getattr(cache, chosen.command)()
+    if chosen.json:
+        spelt = answer.to_dict(orient="records") if isinstance(answer, pd.DataFrame) else answer.to_dict()
+        print(json.dumps(spelt, default=int))
+    elif isinstance(answer, pd.DataFrame) and answer.empty:
+        print("all is well")
+    else:
+        print(answer.to_string())
+    return int(chosen.command == "verify" and len(answer) > 0)

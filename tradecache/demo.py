@@ -1,0 +1,151 @@
+"""What does the cache buy? The main job on real prices: store, read cold, read warm, restart, expire."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from tradecache.frames import TradeCache
+from tradecache.samples import sample_points
+
+FLEETING, TTL = "FB", 6.0  # the symbol that the demo lets expire, and after how many seconds
+PICTURE = "tradecache-hit-rate.png"
+
+
+class Step(NamedTuple):
+    """One line of the report."""
+
+    step: str
+    points: int
+    memory: int
+    disk: int
+    missed: int
+    seconds: float
+
+    @property
+    def microseconds(self) -> float:
+        """Time for one point."""
+        return self.seconds / max(self.points, 1) * 1e6
+
+
+def run_demo(*, picture: Path | None = None) -> int:
+    """Run the demo in a temporary folder, print what happened, and save a chart.
+
+    Args:
+        picture: Where the chart goes; `tradecache-hit-rate.png` in the current folder by default.
+
+    Returns:
+        0 when every point that should have come back did, 1 otherwise.
+    """
+    points = sample_points()
+    first, last = points["timestamp"].iloc[0], points["timestamp"].iloc[-1]
+    print(
+        f"{len(points):,} daily closes of {', '.join(sorted(points['symbol'].unique()))}, {first:%Y-%m-%d} to {last:%Y-%m-%d}\n"
+    )
+    with tempfile.TemporaryDirectory(prefix="tradecache-demo-") as folder, TradeCache(folder) as cache:
+        steps = _tour(cache, points, folder)
+        _report(cache, steps)
+        path = _save_chart(cache, picture or Path(PICTURE))
+        print(f"\nhit rate over time: {path.resolve()}")
+    return int(_lost(steps, points) > 0)
+
+
+def _tour(cache: TradeCache, points: pd.DataFrame, folder: str) -> list[Step]:
+    fleeting = points["symbol"] == FLEETING
+    began = time.perf_counter()
+    ids = pd.Series(index=points.index, dtype="str")
+    ids[~fleeting] = cache.store_prices(points[~fleeting])
+    ids[fleeting] = cache.store_prices(points[fleeting], ttl=TTL)
+    stored = time.perf_counter()
+    steps = [Step("store all (one transaction for each TTL)", len(points), 0, 0, 0, stored - began)]
+    where = list(zip(points["symbol"], ids, strict=True))
+    steps.append(_read(cache, "read each, cold (from disk)", where))
+    steps.append(_read(cache, "read each again (from memory)", where))
+    steps.append(_restart(folder))
+    time.sleep(max(0.0, stored + TTL - time.perf_counter()))
+    steps.append(_read(cache, f"read each after {FLEETING}'s TTL of {TTL:g} s", where))
+    return steps
+
+
+def _read(cache: TradeCache, name: str, where: Iterable[tuple[str, str]]) -> Step:
+    before = _served(cache)
+    began = time.perf_counter()
+    count = 0
+    for count, (symbol, data_id) in enumerate(tqdm(where, desc=name, unit=" points", leave=False), start=1):
+        cache.get_price(symbol, data_id)
+    seconds = time.perf_counter() - began
+    served = _served(cache) - before
+    return Step(name, count, int(served["memory"]), int(served["disk"]), int(served["none"]), seconds)
+
+
+def _served(cache: TradeCache) -> pd.Series:
+    stats = cache.stats(by="tier")
+    return pd.Series(
+        {
+            "memory": stats.loc["memory", "hits"],
+            "disk": stats.loc["disk", "hits"],
+            "none": stats.loc["disk", "misses"],
+        }
+    )
+
+
+def _restart(folder: str) -> Step:
+    """Read everything as one frame in a new process, as a notebook does after its kernel was restarted."""
+    command = [sys.executable, "-m", "tradecache.demo", folder]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own module
+    found = json.loads(done.stdout)
+    return Step("a new process: all as one frame", found["rows"], 0, found["rows"], 0, found["seconds"])
+
+
+def _report(cache: TradeCache, steps: list[Step]) -> None:
+    rows = [{**step._asdict(), "us/point": round(step.microseconds, 1)} for step in steps]
+    frame = pd.DataFrame(rows).set_index("step")
+    frame["seconds"] = frame["seconds"].round(3)
+    print("what was served from which tier, and how fast")
+    print(frame.to_string(), "\n")
+    print("cache.stats()")
+    print(cache.stats(by="tier").round(3).to_string(), "\n")
+    print("cache.latest()")
+    print(cache.latest().drop(columns="age").to_string(), "\n")
+    print("cache.get_cache_statistics()")
+    print(cache.get_cache_statistics())
+
+
+def _save_chart(cache: TradeCache, path: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    cache.plot.hit_rate(ax=figure.subplots())
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def _lost(steps: list[Step], points: pd.DataFrame) -> int:
+    """Return how many points did not come back although they should have."""
+    cold, again, restart, expired = steps[1:]
+    fleeting = int((points["symbol"] == FLEETING).sum())
+    expected = (len(points), len(points), len(points), len(points) - fleeting)
+    came = (cold.disk, again.memory, restart.points, expired.memory + expired.disk)
+    for step, want, got in zip(steps[1:], expected, came, strict=True):
+        if want != got:
+            print(f"{step.step}: {got:,} points came back where {want:,} should have", file=sys.stderr)
+    return sum(abs(want - got) for want, got in zip(expected, came, strict=True))
+
+
+def _child(folder: str) -> None:
+    with TradeCache(folder) as cache:
+        began = time.perf_counter()
+        rows = len(cache.prices())
+        answer: dict[str, Any] = {"rows": rows, "seconds": time.perf_counter() - began}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    _child(sys.argv[1])

@@ -1,0 +1,81 @@
+"""What does the cache look like? Charts on matplotlib Axes."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STYLES = {
+    "memory": ("#0072B2", ""),
+    "disk": ("#E69F00", "//"),
+}  # Okabe and Ito's colours, and a hatch for print
+
+
+class Charted(Protocol):
+    """What a chart needs to know of a cache."""
+
+    def hit_rate(self, window: str | float | None = None) -> pd.DataFrame:
+        """Return shares of requests over time."""
+
+
+class Plots:
+    """The charts of one cache, `cache.plot.*`. Each draws on `ax`, or on new Axes, and returns them."""
+
+    def __init__(self, cache: Charted) -> None:
+        self._cache = cache
+
+    def hit_rate(self, *, window: str | float | None = None, ax: "Axes | None" = None, **line: Any) -> "Axes":
+        """Draw which share of the reads each tier served over time, and the hit rate since the beginning.
+
+        Args:
+            window: Width of each bin, see `TradeCache.hit_rate`.
+            ax: Where to draw; new Axes by default.
+            **line: Passed on to the `Axes.plot` of the cumulative hit rate.
+
+        Returns:
+            The Axes: x in seconds since the first read, y from 0 to 100%.
+        """
+        frame = self._cache.hit_rate(window)
+        axes = ax if ax is not None else _new_axes()
+        seconds = (frame.index - frame.index[0]).total_seconds().to_numpy() if len(frame) else []
+        busy = frame["requests"].to_numpy() > 0
+        bottom = 0.0
+        for tier, (colour, hatch) in STYLES.items():
+            share = frame[tier].fillna(0.0).to_numpy()
+            axes.bar(
+                seconds, share, width=_bin_width(frame.index), bottom=bottom, align="edge", color=colour,
+                hatch=hatch, edgecolor="white", linewidth=0.3, label=f"served from {tier}",
+            )  # fmt: skip
+            bottom = bottom + share
+        style = {"color": "black", "linewidth": 1.8, "label": "hit rate since the beginning"} | line
+        axes.plot(
+            [s for s, b in zip(seconds, busy, strict=True) if b],
+            frame["cumulative"].to_numpy()[busy],
+            **style,
+        )
+        requests = int(frame["requests"].sum())
+        axes.set(xlabel="seconds since the first read", ylabel="share of reads", ylim=(0, 1.02))
+        axes.set_title(f"Hit rate (n = {requests:,} reads)")
+        _as_percent(axes)
+        axes.legend(loc="lower right", framealpha=0.9)
+        return axes
+
+
+def _new_axes() -> "Axes":
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    return axes
+
+
+def _as_percent(axes: "Axes") -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
+
+
+def _bin_width(index: pd.Index) -> float:
+    """Return the width of a bin in seconds; a lone bin is one wide enough to be seen."""
+    return float((index[1] - index[0]).total_seconds()) if len(index) > 1 else 0.001

@@ -1,0 +1,126 @@
+"""How do price points become a frame, and the rows of a frame price points?"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+
+from tradecache.errors import InvalidInput, InvalidPrices, InvalidSymbol
+from tradecache.models import ALLOWED, PriceData
+from tradecache.stores.local import Entry
+
+COLUMNS = {"symbol": "str", "price": "float64", "volume": "float64", "expires_at": "datetime64[us, UTC]"}
+_SCHEMA = {
+    "symbol": pa.string(),
+    "price": pa.float64(),
+    "volume": pa.float64(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}
+POINTS = TypeAdapter(list[PriceData])
+"""Turns rows into points and points into JSON values, many at once."""
+
+
+class Latest(NamedTuple):
+    """The newest live point of a symbol, and the seconds it has left (None: for ever)."""
+
+    point: PriceData
+    ttl: float | None
+
+
+def points_frame(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Return entries as a frame: index `timestamp` (UTC), columns symbol, price, volume, expires_at."""
+    table = _table(entries)
+    stamps = table["timestamp"].cast(pa.int64()).to_numpy().view("M8[us]")
+    expires = np.array([np.iinfo("i8").min if e.expires is None else e.expires for e in entries], "i8").view(
+        "M8[us]"
+    )
+    columns = {
+        "symbol": table["symbol"].to_pandas().astype("str"),
+        "price": table["price"].to_numpy(),
+        "volume": table["volume"].to_numpy(),
+        "expires_at": pd.DatetimeIndex(expires).tz_localize("UTC"),
+    }
+    frame = pd.DataFrame(
+        {
+            name: np.asarray(column) if name in {"price", "volume"} else column.array
+            for name, column in columns.items()
+        }
+    )
+    frame.index = pd.DatetimeIndex(stamps, name="timestamp").tz_localize("UTC")
+    return frame.astype(COLUMNS)
+
+
+def _table(entries: Sequence[Entry]) -> pa.Table:
+    import pyarrow.json
+
+    schema = pa.schema(_SCHEMA)
+    if not entries:
+        return schema.empty_table()
+    text = pa.py_buffer(b"\n".join(entry.value for entry in entries))
+    options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
+    return pyarrow.json.read_json(pa.BufferReader(text), parse_options=options)
+
+
+def points_of(frame: pd.DataFrame) -> list[PriceData]:
+    """Return the rows of a frame as price points.
+
+    Args:
+        frame: Columns symbol, price, volume, and timestamp (or an index of timestamps), aware.
+
+    Raises:
+        InvalidInput: When a column is missing.
+        InvalidPrices: Naming every row that is no price point.
+    """
+    columns = _columns(frame)
+    try:
+        return POINTS.validate_python(
+            [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        )
+    except ValidationError as error:
+        raise InvalidPrices(_faults(error)) from None
+
+
+def _columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    if not isinstance(frame, pd.DataFrame):
+        raise InvalidInput("frame", frame, "a DataFrame")
+    if "timestamp" not in frame.columns and isinstance(frame.index, pd.DatetimeIndex):
+        frame = frame.assign(timestamp=frame.index)
+    missing = [name for name in ALLOWED if name not in frame.columns]
+    if missing:
+        allowed = "a frame with the columns symbol, price, volume and timestamp (or an index of timestamps)"
+        raise InvalidInput("frame", f"without {', '.join(missing)}", allowed)
+    return {name: frame[name].tolist() for name in ALLOWED}
+
+
+def _faults(error: ValidationError) -> list[tuple[int, str, object, str]]:
+    faults = []
+    for fault in error.errors():
+        row, field = fault["loc"][0], str(fault["loc"][1])
+        cause = fault.get("ctx", {}).get("error")
+        allowed = cause.allowed if isinstance(cause, InvalidSymbol) else ALLOWED[field]
+        faults.append((int(row), field, fault["input"], allowed))
+    return faults
+
+
+def latest_frame(found: Mapping[str, Latest | None], *, now: datetime) -> pd.DataFrame:
+    """Return one row for each symbol that has a live point: price, volume, timestamp, age, ttl."""
+    live = {symbol: each for symbol, each in found.items() if each is not None}
+    points = [each.point for each in live.values()]
+    stamps = pd.DatetimeIndex([point.timestamp for point in points], dtype="datetime64[us, UTC]")
+    frame = pd.DataFrame(
+        {
+            "price": np.array([point.price for point in points], dtype="float64"),
+            "volume": np.array([point.volume for point in points], dtype="float64"),
+            "timestamp": stamps,
+            "age": pd.Timestamp(now).as_unit("us") - stamps,
+            "ttl": pd.to_timedelta(
+                np.array([each.ttl for each in live.values()], dtype="float64"), unit="s"
+            ).as_unit("us"),
+        },
+        index=pd.Index(list(live), dtype="str", name="symbol"),
+    )
+    return frame.astype({"age": "timedelta64[us]"})

@@ -1,0 +1,222 @@
+"""How are price points stored, found by id, by symbol and by time, and shown as a frame?"""
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol, SupportsFloat, runtime_checkable
+
+import pandas as pd
+from key_value.aio.adapters.pydantic import PydanticAdapter
+from key_value.aio.protocols.key_value import AsyncEnumerateCollectionsProtocol, AsyncEnumerateKeysProtocol
+
+from tradecache.clock import Clock, checked_ttl
+from tradecache.errors import NotEnumerable
+from tradecache.models import PriceData, checked_symbol, new_ids, price_point, stamp
+from tradecache.points import POINTS, Latest, points_frame, points_of
+from tradecache.ranges import Moment, first_moment, last_moment
+from tradecache.stack import Stack, retried
+from tradecache.stores.local import Entry
+from tradecache.telemetry import SERVED_BY, Telemetry
+
+log = logging.getLogger("tradecache")
+
+PREFIX = "symbol:"
+DATASET = "prices"
+ENUMERATION_CAP = 10_000  # py-key-value's stores list no more keys than this, silently
+
+
+@runtime_checkable
+class OrderedStore(Protocol):
+    """A store that can list a collection in the order of its keys."""
+
+    async def scan(
+        self, collection: str, *, start: str = "", end: str | None = None, last: int | None = None
+    ) -> list[Entry]:
+        """Return live entries with `start` <= key < `end`."""
+
+
+class PriceBook:
+    """Price points in the collections `symbol:<symbol>`, under ids that sort by timestamp."""
+
+    def __init__(
+        self, stack: Stack, *, clock: Clock, telemetry: Telemetry, default_ttl: float | None
+    ) -> None:
+        self._stack = stack
+        self._clock = clock
+        self._telemetry = telemetry
+        self._default_ttl = default_ttl
+        self._adapter: PydanticAdapter[PriceData] = PydanticAdapter(stack.points, PriceData)
+
+    async def store(
+        self,
+        symbol: str,
+        price: float,
+        volume: float,
+        *,
+        timestamp: datetime | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> str:
+        """Store one point; return its id."""
+        point = price_point(
+            symbol=symbol, price=price, volume=volume, timestamp=timestamp or self._clock.now()
+        )
+        seconds = self._ttl(ttl)
+        (data_id,) = new_ids([stamp(point.timestamp)])
+        with _Timed(self._telemetry, "put", symbol) as timed:
+            await self._adapter.put(data_id, point, collection=PREFIX + symbol, ttl=seconds)
+            timed.served("disk", rows=1)
+        return data_id
+
+    async def store_frame(self, frame: pd.DataFrame, *, ttl: SupportsFloat | None = None) -> pd.Index:
+        """Store every row of a frame, or none; return the ids in the frame's order."""
+        points = points_of(frame)
+        seconds = self._ttl(ttl)
+        ids = new_ids([stamp(point.timestamp) for point in points])
+        values = POINTS.dump_python(points, mode="json")
+        items = [(PREFIX + p.symbol, i, v) for p, i, v in zip(points, ids, values, strict=True)]
+        with _Timed(self._telemetry, "put", "") as timed:
+            await self._stack.put_all(items, ttl=seconds)
+            timed.served("disk", rows=len(items))
+        return pd.Index(ids, dtype="str", name="id")
+
+    async def get(self, symbol: str, data_id: str) -> PriceData | None:
+        """Return one point, None when there is none or it has expired."""
+        collection = PREFIX + checked_symbol(symbol)
+        began = time.perf_counter()
+        try:
+            point = await self._adapter.get(data_id, collection=collection)
+        except BaseException:
+            self._telemetry.record("get", DATASET, symbol, "error", 0, time.perf_counter() - began)
+            raise
+        found = point is not None
+        tier = SERVED_BY.get() if found else "none"
+        self._telemetry.record("get", DATASET, symbol, tier, int(found), time.perf_counter() - began)
+        return point
+
+    async def warm(self, symbol: str) -> int:
+        """Read every live point of a symbol through both tiers; return how many there were."""
+        collection = PREFIX + checked_symbol(symbol)
+        entries = await self._scan(collection)
+        return sum([await self.get(symbol, entry.key) is not None for entry in entries])
+
+    def in_memory(self, symbol: str, data_id: str) -> bool:
+        """Whether `get` would be answered by the memory tier, and so without waiting for anything."""
+        return self._stack.tiers.holds(data_id, collection=PREFIX + checked_symbol(symbol))
+
+    async def latest(self, symbol: str) -> Latest | None:
+        """Return the newest live point of a symbol and its TTL."""
+        collection = PREFIX + checked_symbol(symbol)
+        with _Timed(self._telemetry, "latest", symbol) as timed:
+            found = await self._scan(collection, last=1)
+            if not found:
+                timed.served("none", rows=0)
+                return None
+            (entry,) = found
+            timed.served("disk", rows=1)
+            left = None if entry.expires is None else entry.expires / 1e6 - self._clock.seconds()
+            return Latest(PriceData.model_validate_json(entry.value), left)
+
+    async def delete(self, symbol: str, data_id: str) -> bool:
+        """Delete one point; return whether there was one."""
+        collection = PREFIX + checked_symbol(symbol)
+        with _Timed(self._telemetry, "delete", symbol) as timed:
+            deleted = await self._adapter.delete(data_id, collection=collection)
+            timed.served("disk" if deleted else "none", rows=int(deleted))
+        return deleted
+
+    async def symbols(self) -> list[str]:
+        """Return the symbols that have points, in order."""
+        store = self._stack.durable
+        if not isinstance(store, AsyncEnumerateCollectionsProtocol):
+            raise NotEnumerable(store)
+        names = await retried(self._stack.retrying, store.collections)
+        return sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
+
+    async def frame(
+        self, symbols: Sequence[str] | None = None, start: Moment | None = None, end: Moment | None = None
+    ) -> pd.DataFrame:
+        """Return the live points of some symbols in a range of time, as `TradeCache.prices` describes."""
+        wanted = await self.symbols() if symbols is None else [checked_symbol(symbol) for symbol in symbols]
+        first, last = first_moment(start), last_moment(end)
+        bounds = {"start": stamp(first) if first else "", "end": stamp(last) + "." if last else None}
+        with _Timed(self._telemetry, "prices", wanted[0] if len(wanted) == 1 else "") as timed:
+            parts = [
+                points_frame(await self._scan(PREFIX + symbol, **bounds)) for symbol in dict.fromkeys(wanted)
+            ]
+            filled = [part for part in parts if len(part)]
+            result = pd.concat(filled) if len(filled) > 1 else (filled or [points_frame([])])[0]
+            timed.served("disk" if filled else "none", rows=len(result))
+        return result.sort_index(kind="stable") if len(filled) > 1 else result
+
+    async def invalidate(
+        self, symbols: Sequence[str], start: Moment | None, end: Moment | None
+    ) -> dict[str, int]:
+        """Delete the live points of some symbols in a range of time; return how many, by symbol."""
+        first, last = first_moment(start), last_moment(end)
+        counts = {}
+        for symbol in symbols:
+            collection = PREFIX + checked_symbol(symbol)
+            entries = await self._scan(
+                collection, start=stamp(first) if first else "", end=stamp(last) + "." if last else None
+            )
+            counts[symbol] = await self._adapter.delete_many(
+                [entry.key for entry in entries], collection=collection
+            )
+        return counts
+
+    def _ttl(self, ttl: SupportsFloat | None) -> float | None:
+        return checked_ttl(self._default_ttl if ttl is None else ttl)
+
+    async def _scan(self, collection: str, **bounds: Any) -> list[Entry]:
+        store = self._stack.durable
+        if isinstance(store, OrderedStore):
+            found: list[Entry] = await retried(self._stack.retrying, store.scan, collection, **bounds)
+            return found
+        return await self._scan_unordered(collection, **bounds)
+
+    async def _scan_unordered(
+        self, collection: str, *, start: str = "", end: str | None = None, last: int | None = None
+    ) -> list[Entry]:
+        """Do with `keys` and `ttl_many` what a store without order cannot do at once."""
+        store = self._stack.durable
+        if not isinstance(store, AsyncEnumerateKeysProtocol):
+            raise NotEnumerable(store)
+        keys = await store.keys(collection)
+        if len(keys) >= ENUMERATION_CAP:
+            raise NotEnumerable(store)
+        wanted = sorted(key for key in keys if key >= start and (end is None or key < end))
+        found = await self._stack.retrying.ttl_many(wanted, collection=collection)
+        now = self._clock.seconds()
+        entries = [
+            Entry(
+                key,
+                PriceData(**value).model_dump_json().encode(),
+                0,
+                None if ttl is None else int((now + ttl) * 1e6),
+            )
+            for key, (value, ttl) in zip(wanted, found, strict=True)
+            if value is not None
+        ]
+        return entries if last is None else entries[-last:]
+
+
+class _Timed:
+    """Records one request when its block ends, as an error when it raises."""
+
+    def __init__(self, telemetry: Telemetry, operation: str, symbol: str) -> None:
+        self._telemetry, self._operation, self._symbol = telemetry, operation, symbol
+        self._tier: Any = "none"
+        self._rows = 0
+
+    def served(self, tier: str, *, rows: int) -> None:
+        self._tier, self._rows = tier, rows
+
+    def __enter__(self) -> "_Timed":
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        tier = "error" if kind else self._tier
+        seconds = time.perf_counter() - self._began
+        self._telemetry.record(self._operation, DATASET, self._symbol, tier, self._rows, seconds)

@@ -1,0 +1,35 @@
+"""Which real market data is there without a network?"""
+
+import pandas as pd
+
+from tradecache.errors import MissingDependency
+
+CLOSE = pd.Timedelta(hours=16)  # of the New York Stock Exchange and of Nasdaq
+
+
+def sample_points() -> pd.DataFrame:
+    """Return the daily closes of AAPL, FB, GOOG, IBM and MSFT, March 2000 to March 2013, as price points.
+
+    They come from the package bokeh_sampledata (Quandl WIKI prices, public domain): unadjusted close and
+    volume of each session, stamped with its close at 16:00 in New York (half-days too).
+
+    Returns:
+        Columns symbol, price (US dollars), volume (shares), timestamp (UTC); sorted by time.
+
+    Raises:
+        MissingDependency: When bokeh_sampledata is not installed.
+    """
+    try:
+        from bokeh_sampledata.stocks import data
+    except ImportError as error:
+        raise MissingDependency("bokeh_sampledata", "demo") from error
+    closes = (pd.to_datetime(data["date"]) + CLOSE).dt.tz_localize("America/New_York")
+    frame = pd.DataFrame(
+        {
+            "symbol": data["ticker"].astype("str"),
+            "price": data["close"].astype("float64"),
+            "volume": data["volume"].astype("float64"),
+            "timestamp": closes.dt.tz_convert("UTC").dt.as_unit("us"),
+        }
+    )
+    return frame.sort_values(["timestamp", "symbol"], ignore_index=True)

@@ -1,0 +1,198 @@
+"""How do counters and events become frames?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from tradecache.errors import InvalidInput
+from tradecache.settings import Settings
+from tradecache.stack import TierStatistics
+from tradecache.telemetry import Event, Telemetry
+
+By = Literal["tier", "symbol", "dataset", "operation"]
+READS = ("get", "latest", "prices")
+TIERS = ("memory", "disk")
+SERVED = {"memory", "disk"}
+
+COLUMNS = {
+    "requests": "int64",
+    "hits": "int64",
+    "misses": "int64",
+    "errors": "int64",
+    "hit_rate": "float64",
+    "rows": "int64",
+    "p50_us": "float64",
+    "p95_us": "float64",
+}
+EVENTS = {
+    "operation": "str",
+    "dataset": "str",
+    "symbol": "str",
+    "tier": "str",
+    "hit": "bool",
+    "rows": "int64",
+    "seconds": "float64",
+}
+
+
+def events_frame(telemetry: Telemetry) -> pd.DataFrame:
+    """Return one row for each remembered request: index `time` (UTC), columns as in `EVENTS`."""
+    frame = pd.DataFrame(telemetry.events(), columns=list(Event._fields))
+    stamps = (frame.pop("time").astype("float64") * 1e6).round().astype("int64").to_numpy().view("M8[us]")
+    frame["hit"] = frame["tier"].isin(SERVED)
+    frame.index = pd.DatetimeIndex(stamps, name="time").tz_localize("UTC")
+    return frame[list(EVENTS)].astype(EVENTS)
+
+
+def stats_frame(telemetry: Telemetry, *, by: str = "tier") -> pd.DataFrame:
+    """Return counters and latencies, one row for each tier, symbol, dataset or operation.
+
+    Reads count as requests, hits and misses; by="operation" has the writes too. By tier, a request that
+    memory could not serve is a miss of memory and a request to disk. Counts are exact since the cache was
+    made or `reset_stats`; latencies (microseconds) are of the remembered events.
+    """
+    if by not in get_args(By):
+        raise InvalidInput("by", by, f"one of {', '.join(get_args(By))}")
+    if by == "tier":
+        return _by_tier(telemetry)
+    place = {"operation": 0, "dataset": 1, "symbol": 2}[by]
+    rows: dict[str, dict[str, Any]] = {}
+    for key, (requests, count) in telemetry.counts().items():
+        if by != "operation" and key[0] not in READS:
+            continue
+        row = rows.setdefault(key[place], dict.fromkeys(("requests", "hits", "misses", "errors", "rows"), 0))
+        row["requests"] += requests
+        row[_outcome(key[3])] += requests
+        row["rows"] += count
+    frame = _typed(rows, by)
+    _add_latencies(frame, telemetry, lambda event: event[place + 1], reads_only=by != "operation")
+    return frame.sort_index()
+
+
+def _by_tier(telemetry: Telemetry) -> pd.DataFrame:
+    """By tier: who was asked, who answered. Only `get` asks memory; questions by time go to disk."""
+    counts = dict.fromkeys(((o, t) for o in READS for t in ("memory", "disk", "none", "error")), (0, 0))
+    for (operation, _, _, tier), (requests, rows) in telemetry.counts().items():
+        if operation in READS:
+            old = counts[operation, tier]
+            counts[operation, tier] = (old[0] + requests, old[1] + rows)
+    memory = counts["get", "memory"]
+    asked = sum(counts["get", tier][0] for tier in ("memory", "disk", "none", "error"))
+    disk = [sum(counts[o, "disk"][n] for o in READS) for n in (0, 1)]
+    none, error = (sum(counts[o, tier][0] for o in READS) for tier in ("none", "error"))
+    passed_on = asked - memory[0]
+    rows = {
+        "memory": {"requests": asked, "hits": memory[0], "misses": passed_on, "errors": 0, "rows": memory[1]},
+        "disk": {
+            "requests": disk[0] + none + error,
+            "hits": disk[0],
+            "misses": none,
+            "errors": error,
+            "rows": disk[1],
+        },
+    }
+    frame = _typed(rows, "tier")
+    _add_latencies(frame, telemetry, lambda event: event.tier, reads_only=True)
+    return frame
+
+
+def _outcome(tier: str) -> str:
+    return "hits" if tier in SERVED else "errors" if tier == "error" else "misses"
+
+
+def _typed(rows: Mapping[str, Mapping[str, Any]], name: str) -> pd.DataFrame:
+    frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(COLUMNS))
+    answered = frame["hits"] + frame["misses"]
+    frame["hit_rate"] = frame["hits"] / answered.where(answered > 0)
+    frame.index = pd.Index(list(rows), dtype="str", name=name)
+    return frame.astype(COLUMNS)
+
+
+def _add_latencies(frame: pd.DataFrame, telemetry: Telemetry, of: Any, *, reads_only: bool) -> None:
+    seconds: dict[str, list[float]] = {}
+    for event in telemetry.events():
+        if not reads_only or event.operation in READS:
+            seconds.setdefault(of(event), []).append(event.seconds)
+    for label, found in seconds.items():
+        if label in frame.index:
+            frame.loc[label, ["p50_us", "p95_us"]] = np.quantile(found, [0.5, 0.95]) * 1e6
+
+
+def hit_rate_frame(telemetry: Telemetry, *, window: str | float | None = None) -> pd.DataFrame:
+    """Return the hit rate of reads over time.
+
+    Args:
+        telemetry: The events.
+        window: Width of each bin, as seconds or as pandas spells it ("10s"); a hundredth of the time by
+            default.
+
+    Returns:
+        Index `time` (UTC, each bin's start); columns requests, memory, disk (shares of the requests that
+        each tier served, 0 to 1), hit_rate (their sum) and cumulative (the hit rate since the beginning).
+    """
+    events = events_frame(telemetry)
+    reads = events[events["operation"].isin(READS)]
+    width = _width(window, reads.index)
+    flags = pd.DataFrame(
+        {"requests": 1, **{tier: reads["tier"] == tier for tier in TIERS}}, index=reads.index
+    )
+    bins = flags.astype("int64").resample(width).sum() if len(flags) else flags.astype("int64")
+    result = pd.DataFrame({"requests": bins["requests"]})
+    for tier in TIERS:
+        result[tier] = bins[tier] / bins["requests"].where(bins["requests"] > 0)
+    result["hit_rate"] = result["memory"] + result["disk"]
+    hits = (bins["memory"] + bins["disk"]).cumsum()
+    result["cumulative"] = hits / bins["requests"].cumsum()
+    return result.astype(
+        {"requests": "int64", **dict.fromkeys(("memory", "disk", "hit_rate", "cumulative"), "float64")}
+    )
+
+
+def _width(window: str | float | None, index: pd.Index) -> pd.Timedelta:
+    if window is None:
+        span = index.max() - index.min() if len(index) else pd.Timedelta(0)
+        return max(span / 100, pd.Timedelta(milliseconds=1)).ceil("us")
+    try:
+        width = pd.Timedelta(window) if isinstance(window, str) else pd.Timedelta(seconds=window)
+    except (ValueError, TypeError) as error:
+        raise InvalidInput("window", window, 'a width like "10s", or seconds') from error
+    if not width > pd.Timedelta(0):
+        raise InvalidInput("window", window, "longer than nothing")
+    return width
+
+
+def counts_by_symbol(counts: Mapping[str, int], *, name: str) -> pd.Series:
+    """Return counts as a Series with the symbols as its index."""
+    index = pd.Index(list(counts), dtype="str", name="symbol")
+    return pd.Series(list(counts.values()), index=index, name=name, dtype="int64")
+
+
+def warm_frame(rows: Sequence[tuple[str, int, float, str]]) -> pd.DataFrame:
+    """Return a warm-up's report: index symbol, columns rows, seconds, error."""
+    frame = pd.DataFrame(rows, columns=["symbol", "rows", "seconds", "error"])
+    types = {"symbol": "str", "rows": "int64", "seconds": "float64", "error": "str"}
+    return frame.astype(types).set_index("symbol")
+
+
+def info_series(settings: Settings, memory: Mapping[str, int], disk: Mapping[str, int]) -> pd.Series:
+    """Return where the cache is and what each tier holds and may hold, in bytes and entries."""
+    values: dict[str, Any] = {"cache_dir": str(settings.cache_dir)}
+    values |= {f"memory_{name}": value for name, value in memory.items()}
+    values |= {f"disk_{name}": value for name, value in disk.items()}
+    values["disk_max_bytes"] = settings.disk_bytes
+    return pd.Series(values, name="tradecache", dtype="object")
+
+
+def totals(statistics: TierStatistics) -> dict[str, int | float]:
+    """Return what the outermost statistics wrapper has counted, with the hit rate in percent."""
+    gets, hits, misses = statistics.totals("get")
+    return {
+        "total_gets": gets,
+        "cache_hits": hits,
+        "cache_misses": misses,
+        "hit_rate_percent": 100.0 * hits / gets if gets else 0.0,
+        "total_puts": statistics.totals("put")[0],
+        "total_deletes": statistics.totals("delete")[0],
+    }
