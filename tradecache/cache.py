@@ -56,7 +56,7 @@ class TradingDataCache:
         self.settings = chosen
         self.clock = Clock(clock)
         self.stack = build_stack(chosen, clock=self.clock, durable=durable)
-        self.telemetry = Telemetry(self._epoch)
+        self.telemetry = Telemetry(self.clock.epoch)
         self.book = PriceBook(
             self.stack, clock=self.clock, telemetry=self.telemetry, default_ttl=chosen.default_ttl
         )
@@ -215,9 +215,6 @@ class TradingDataCache:
     def __repr__(self) -> str:
         """Name the folder."""
         return f"TradingDataCache({str(self.settings.cache_dir)!r})"
-
-    def _epoch(self) -> float:
-        return self.clock.now().timestamp()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -24,8 +24,9 @@ class Clock:
 
     def __init__(self, utcnow: Callable[[], datetime] | None = None) -> None:
         self._utcnow = utcnow
-        self._raw = time.time if utcnow is None else lambda: _epoch(utcnow())
-        self._last = self._raw()
+        self.epoch: Callable[[], float] = time.time if utcnow is None else lambda: _epoch(utcnow())
+        """The wall-clock time as seconds since the epoch."""
+        self._last = self.epoch()
         self._offset = 0.0
 
     def now(self) -> datetime:
@@ -34,7 +35,7 @@ class Clock:
 
     def seconds(self) -> float:
         """Return seconds since the epoch for TTLs: the wall clock, but never stepping back."""
-        seconds = self._raw() + self._offset
+        seconds = self.epoch() + self._offset
         if seconds < self._last - STEP:
             self._offset += self._last - seconds
             seconds = self._last

@@ -10,12 +10,14 @@ import pandas as pd
 from key_value.aio.adapters.pydantic import PydanticAdapter
 from key_value.aio.protocols.key_value import AsyncEnumerateCollectionsProtocol, AsyncEnumerateKeysProtocol
 
+from pydantic import ValidationError
+
 from tradecache.clock import Clock, checked_ttl
 from tradecache.errors import NotEnumerable
 from tradecache.models import PriceData, checked_symbol, new_ids, price_point, stamp
 from tradecache.points import POINTS, Latest, points_frame, points_of
 from tradecache.ranges import Moment, first_moment, last_moment
-from tradecache.stack import Stack, retried
+from tradecache.stack import Stack
 from tradecache.stores.local import Entry
 from tradecache.telemetry import SERVED_BY, Telemetry
 
@@ -36,6 +38,27 @@ class OrderedStore(Protocol):
         """Return live entries with `start` <= key < `end`."""
 
 
+class PointAdapter(PydanticAdapter[PriceData]):
+    """Reads and writes points without the adapter's run-time type checks, which cost more than the work."""
+
+    async def get(self, key: str, *, collection: str | None = None, default: Any = None) -> Any:
+        """Return a point; what is stored but is no point is a logged miss."""
+        value = await self._key_value.get(key, collection=collection)
+        if value is None:
+            return default
+        try:
+            return PriceData.model_validate(value)
+        except ValidationError as error:
+            log.warning("%r in %r is no price point: %s", key, collection, error.errors(include_input=False))
+            return default
+
+    async def put(
+        self, key: str, value: PriceData, *, collection: str | None = None, ttl: SupportsFloat | None = None
+    ) -> None:
+        """Store a point."""
+        await self._key_value.put(key, value.model_dump(mode="json"), collection=collection, ttl=ttl)
+
+
 class PriceBook:
     """Price points in the collections `symbol:<symbol>`, under ids that sort by timestamp."""
 
@@ -46,7 +69,7 @@ class PriceBook:
         self._clock = clock
         self._telemetry = telemetry
         self._default_ttl = default_ttl
-        self._adapter: PydanticAdapter[PriceData] = PydanticAdapter(stack.points, PriceData)
+        self._adapter = PointAdapter(stack.points, PriceData)
 
     async def store(
         self,
@@ -130,7 +153,7 @@ class PriceBook:
         store = self._stack.durable
         if not isinstance(store, AsyncEnumerateCollectionsProtocol):
             raise NotEnumerable(store)
-        names = await retried(self._stack.retrying, store.collections)
+        names = await self._stack.retrying.call(store.collections)
         return sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
 
     async def frame(
@@ -171,7 +194,7 @@ class PriceBook:
     async def _scan(self, collection: str, **bounds: Any) -> list[Entry]:
         store = self._stack.durable
         if isinstance(store, OrderedStore):
-            found: list[Entry] = await retried(self._stack.retrying, store.scan, collection, **bounds)
+            found: list[Entry] = await self._stack.retrying.call(store.scan, collection, **bounds)
             return found
         return await self._scan_unordered(collection, **bounds)
 

@@ -39,7 +39,7 @@ class _Entry:
         self.flat = flat
         self.expires = expires
         self.epoch = epoch
-        self.size = size_of(value)
+        self.size = size_of(value, flat=flat)
         self.is_new = True
         self.requests = 0
         self.age = 0
@@ -402,8 +402,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-def size_of(value: Mapping[str, Any]) -> int:
+def size_of(value: Mapping[str, Any], *, flat: bool) -> int:
     """Return about how many bytes a value takes in memory, its entry in the store included."""
+    if flat:
+        return ENTRY_BYTES + sys.getsizeof(value) + sum(map(sys.getsizeof, value.values()))
     return ENTRY_BYTES + _bytes_of(value)
 
 
