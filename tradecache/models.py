@@ -1,5 +1,6 @@
 """What is a price point, what may a symbol be, and how is an id made from a timestamp?"""
 
+import os
 import secrets
 import threading
 import time
@@ -93,21 +94,25 @@ class IdMaker:
     """Makes ids that sort by timestamp, then by when they were made, and never repeat.
 
     An id is the timestamp in ISO 8601 (UTC, microseconds), the nanosecond at which it was made (never the
-    same one twice in a process) and 24 random bits that keep processes apart:
-    `2013-03-01T21:00:00.000000Z-18a3f6c2d4e5f678-9c01fe`.
+    same one twice in a process) and 32 random bits that keep processes apart:
+    `2013-03-01T21:00:00.000000Z-18a3f6c2d4e5f678-9c01fe55`.
     """
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Take a new mark, as a forked child must."""
         self._lock = threading.Lock()
         self._last = 0
+        self._mark = secrets.token_hex(4)
 
     def ids(self, stamps: list[str]) -> list[str]:
         """Return one id for each stamp of `stamp`'s form, increasing where stamps are equal."""
         with self._lock:
             first = max(time.time_ns(), self._last + 1)
             self._last = first + len(stamps)
-        process = secrets.token_hex(3)
-        return [f"{stamp}-{first + n:016x}-{process}" for n, stamp in enumerate(stamps)]
+        return [f"{stamp}-{first + n:016x}-{self._mark}" for n, stamp in enumerate(stamps)]
 
 
 def stamp(moment: datetime) -> str:
@@ -119,4 +124,8 @@ def stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-new_ids = IdMaker().ids
+_maker = IdMaker()
+new_ids = _maker.ids
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_maker.begin_anew)

@@ -67,8 +67,7 @@ class Access:
             StoreError: Or one of its kinds; a write that raised has changed nothing.
             CacheClosed: After `close()`.
         """
-        deadline, pause = time.monotonic() + self._lock_wait, FIRST_PAUSE
-        rebuilt = False
+        deadline, pause, rebuilt = 0.0, FIRST_PAUSE, False
         while True:
             if self._closed:
                 raise CacheClosed
@@ -82,6 +81,7 @@ class Access:
                     self._rebuild(number, error)
                     rebuilt = True
                     continue
+                deadline = deadline or time.monotonic() + self._lock_wait
                 if _code(error) not in BUSY or time.monotonic() > deadline:
                     raise self.meaning(error) from error
             await asyncio.sleep(pause)

@@ -3,14 +3,17 @@
 The ledger is the truth: what it does not name does not exist. Each row carries a checksum (xxh3) over
 everything that is served, because SQLite itself does not notice a flipped bit.
 
-Beside the database lies `changes`, eight bytes: the number of the ledger in use and a token that every
-writer replaces after its commit. Reading it costs a microsecond, so each memory hit can afford to ask
+Beside the database lies `changes`, sixteen bytes: the number of the ledger in use and a token that every
+writer replaces after its commit, never by one that was there before. Reading it costs a microsecond, so each memory hit can afford to ask
 whether another process wrote; `PRAGMA data_version` then tells our own commits from theirs.
 """
 
+import functools
+import itertools
 import os
 import secrets
 import sqlite3
+import struct
 import threading
 import time
 import weakref
@@ -26,6 +29,8 @@ from tradecache.stores import salvage
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
+PAGE = 2048  # bytes; a commit writes whole pages to the log, and rows are small
+CHECKPOINT_PAGES = (16 << 20) // PAGE  # the log is brought into the database every 16 MiB
 LOOK_EVERY = 1.0  # seconds after which a change is looked for even when the token is the same
 
 SCHEMA = """
@@ -239,13 +244,13 @@ class Ledger:
             return None
 
     def _token(self) -> bytes | None:
-        """The eight bytes in `changes`; something new each time where there is no such file."""
+        """What is in `changes`; something new each time where there is no such file."""
         if self._changes is None:
-            return None if self.read_only else secrets.token_bytes(8)
+            return None if self.read_only else secrets.token_bytes(_TOKEN.size)
         try:
-            return os.pread(self._changes, 8, 0)
+            return os.pread(self._changes, _TOKEN.size, 0)
         except OSError:  # closed by another thread in this instant
-            return secrets.token_bytes(8)
+            return secrets.token_bytes(_TOKEN.size)
 
     def _was_replaced(self) -> bool:
         token = self._token()
@@ -256,7 +261,7 @@ class Ledger:
     def _tell_others(self) -> None:
         if self._changes is None:
             return
-        token = self.number.to_bytes(2, "big") + secrets.token_bytes(6)
+        token = _TOKEN.pack(self.number, *_process_mark(), next(_writes))
         try:
             os.pwrite(self._changes, token, 0)
         except OSError:  # a full disk: the second look, each LOOK_EVERY, finds the change
@@ -277,7 +282,17 @@ _LEDGERS: weakref.WeakSet[Ledger] = weakref.WeakSet()
 _INHERITED: list[sqlite3.Connection | None] = []  # kept so that they are never closed
 
 
+_TOKEN = struct.Struct(">HIHQ")  # ledger, process, its random mark, its count of writes
+_writes = itertools.count(1)
+
+
+@functools.cache
+def _process_mark() -> tuple[int, int]:
+    return os.getpid() & 0xFFFFFFFF, secrets.randbits(16)
+
+
 def _forget_connections() -> None:
+    _process_mark.cache_clear()
     for ledger in _LEDGERS:
         ledger._after_fork()  # noqa: SLF001 - one module, two halves of one thing
 
@@ -307,6 +322,7 @@ def _connect(path: Path, sync: str) -> tuple[sqlite3.Connection, bool]:
 def _connect_for_writing(path: Path, sync: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
+        connection.execute(f"PRAGMA page_size = {PAGE}")  # heeded by a new database only
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {sync}")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -319,6 +335,7 @@ def _connect_for_writing(path: Path, sync: str) -> sqlite3.Connection:
             path.chmod(0o600)
         elif not os.access(path, os.W_OK):
             connection.execute("BEGIN IMMEDIATE").execute("ROLLBACK")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute("PRAGMA busy_timeout = 0")
     except BaseException:
         connection.close()
