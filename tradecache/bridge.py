@@ -132,7 +132,7 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
     raise Unfinished
 
 
-class Unfinished(Exception):  # noqa: N818 - a signal to the caller, who then takes the long way
+class Unfinished(Exception):
     """Raised by `finish` for work that cannot be finished on the spot."""
 
 
@@ -152,4 +152,9 @@ def _renew_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_after_fork)
-atexit.register(lambda: _shared.stop())
+
+
+@atexit.register
+def _stop() -> None:
+    """Stop the loop of this process, whichever bridge it has by then."""
+    _shared.stop()

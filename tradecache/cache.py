@@ -249,7 +249,7 @@ async def _cull(store: Any) -> dict[str, int]:
     return {}
 
 
-def _folder(cache_dir: str | Path) -> Path:
+def _folder(cache_dir: object) -> Path:
     if not isinstance(cache_dir, (str, Path)) or not str(cache_dir):
         raise InvalidInput("cache_dir", cache_dir, "the path of a folder")
     return Path(cache_dir).expanduser()

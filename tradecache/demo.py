@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,15 +74,14 @@ def _tour(cache: TradeCache, points: pd.DataFrame, folder: str) -> list[Step]:
     return steps
 
 
-def _read(cache: TradeCache, name: str, where: Iterable[tuple[str, str]]) -> Step:
+def _read(cache: TradeCache, name: str, where: Sequence[tuple[str, str]]) -> Step:
     before = _served(cache)
     began = time.perf_counter()
-    count = 0
-    for count, (symbol, data_id) in enumerate(tqdm(where, desc=name, unit=" points", leave=False), start=1):
+    for symbol, data_id in tqdm(where, desc=name, unit=" points", leave=False, disable=None):
         cache.get_price(symbol, data_id)
     seconds = time.perf_counter() - began
     served = _served(cache) - before
-    return Step(name, count, int(served["memory"]), int(served["disk"]), int(served["none"]), seconds)
+    return Step(name, len(where), int(served["memory"]), int(served["disk"]), int(served["none"]), seconds)
 
 
 def _served(cache: TradeCache) -> pd.Series:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Plots:
         axes = ax if ax is not None else _new_axes()
         seconds = (frame.index - frame.index[0]).total_seconds().to_numpy() if len(frame) else []
         busy = frame["requests"].to_numpy() > 0
-        bottom = 0.0
+        bottom = np.zeros(len(frame))
         for tier, (colour, hatch) in STYLES.items():
             share = frame[tier].fillna(0.0).to_numpy()
             axes.bar(
@@ -49,7 +50,11 @@ class Plots:
                 hatch=hatch, edgecolor="white", linewidth=0.3, label=f"served from {tier}",
             )  # fmt: skip
             bottom = bottom + share
-        style = {"color": "black", "linewidth": 1.8, "label": "hit rate since the beginning"} | line
+        style: dict[str, Any] = {
+            "color": "black",
+            "linewidth": 1.8,
+            "label": "hit rate since the beginning",
+        } | line
         axes.plot(
             [s for s, b in zip(seconds, busy, strict=True) if b],
             frame["cumulative"].to_numpy()[busy],

@@ -4,12 +4,11 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol, SupportsFloat, runtime_checkable
+from typing import Any, Protocol, Self, SupportsFloat, runtime_checkable
 
 import pandas as pd
 from key_value.aio.adapters.pydantic import PydanticAdapter
 from key_value.aio.protocols.key_value import AsyncEnumerateCollectionsProtocol, AsyncEnumerateKeysProtocol
-
 from pydantic import ValidationError
 
 from tradecache.clock import Clock, checked_ttl
@@ -19,7 +18,7 @@ from tradecache.points import POINTS, Latest, points_frame, points_of
 from tradecache.ranges import Moment, first_moment, last_moment
 from tradecache.stack import Stack
 from tradecache.stores.local import Entry
-from tradecache.telemetry import SERVED_BY, Telemetry
+from tradecache.telemetry import SERVED_BY, Telemetry, Tier
 
 log = logging.getLogger("tradecache")
 
@@ -41,16 +40,17 @@ class OrderedStore(Protocol):
 class PointAdapter(PydanticAdapter[PriceData]):
     """Reads and writes points without the adapter's run-time type checks, which cost more than the work."""
 
-    async def get(self, key: str, *, collection: str | None = None, default: Any = None) -> Any:
+    async def point(self, key: str, *, collection: str) -> PriceData | None:
         """Return a point; what is stored but is no point is a logged miss."""
         value = await self._key_value.get(key, collection=collection)
         if value is None:
-            return default
+            return None
         try:
-            return PriceData.model_validate(value)
+            point: PriceData = PriceData.model_validate(value)
         except ValidationError as error:
             log.warning("%r in %r is no price point: %s", key, collection, error.errors(include_input=False))
-            return default
+            return None
+        return point
 
     async def put(
         self, key: str, value: PriceData, *, collection: str | None = None, ttl: SupportsFloat | None = None
@@ -108,7 +108,7 @@ class PriceBook:
         collection = PREFIX + checked_symbol(symbol)
         began = time.perf_counter()
         try:
-            point = await self._adapter.get(data_id, collection=collection)
+            point = await self._adapter.point(data_id, collection=collection)
         except BaseException:
             self._telemetry.record("get", DATASET, symbol, "error", 0, time.perf_counter() - began)
             raise
@@ -144,7 +144,7 @@ class PriceBook:
         """Delete one point; return whether there was one."""
         collection = PREFIX + checked_symbol(symbol)
         with _Timed(self._telemetry, "delete", symbol) as timed:
-            deleted = await self._adapter.delete(data_id, collection=collection)
+            deleted: bool = await self._adapter.delete(data_id, collection=collection)
             timed.served("disk" if deleted else "none", rows=int(deleted))
         return deleted
 
@@ -229,17 +229,17 @@ class _Timed:
 
     def __init__(self, telemetry: Telemetry, operation: str, symbol: str) -> None:
         self._telemetry, self._operation, self._symbol = telemetry, operation, symbol
-        self._tier: Any = "none"
+        self._tier: Tier = "none"
         self._rows = 0
 
-    def served(self, tier: str, *, rows: int) -> None:
+    def served(self, tier: Tier, *, rows: int) -> None:
         self._tier, self._rows = tier, rows
 
-    def __enter__(self) -> "_Timed":
+    def __enter__(self) -> Self:
         self._began = time.perf_counter()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        tier = "error" if kind else self._tier
+        tier: Tier = "error" if kind else self._tier
         seconds = time.perf_counter() - self._began
         self._telemetry.record(self._operation, DATASET, self._symbol, tier, self._rows, seconds)

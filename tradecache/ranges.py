@@ -31,7 +31,7 @@ def last_moment(end: Moment | None) -> datetime | None:
     return None if end is None else _edge(end, "end", "end_time")
 
 
-def _edge(moment: Moment, name: str, side: str) -> datetime:
+def _edge(moment: object, name: str, side: str) -> datetime:
     if not isinstance(moment, (str, date)) or moment == "":
         raise InvalidInput(name, moment, ALLOWED)
     try:
@@ -43,7 +43,7 @@ def _edge(moment: Moment, name: str, side: str) -> datetime:
     return edge.to_pydatetime(warn=False)
 
 
-def _spelt(moment: Moment, side: str) -> Any:
+def _spelt(moment: Any, side: str) -> Any:
     """Widen what names a span (a day, a month, a minute) to its edge; leave an instant as it is."""
     if isinstance(moment, str) and pd.Timestamp(moment).tz is None:
         return getattr(pd.Period(moment), side)

@@ -58,15 +58,15 @@ def stats_frame(telemetry: Telemetry, *, by: str = "tier") -> pd.DataFrame:
     if by == "tier":
         return _by_tier(telemetry)
     place = {"operation": 0, "dataset": 1, "symbol": 2}[by]
-    rows: dict[str, dict[str, Any]] = {}
+    table: dict[str, dict[str, int]] = {}
     for key, (requests, count) in telemetry.counts().items():
         if by != "operation" and key[0] not in READS:
             continue
-        row = rows.setdefault(key[place], dict.fromkeys(("requests", "hits", "misses", "errors", "rows"), 0))
+        row = table.setdefault(key[place], dict.fromkeys(("requests", "hits", "misses", "errors", "rows"), 0))
         row["requests"] += requests
         row[_outcome(key[3])] += requests
         row["rows"] += count
-    frame = _typed(rows, by)
+    frame = _typed(table, by)
     _add_latencies(frame, telemetry, lambda event: event[place + 1], reads_only=by != "operation")
     return frame.sort_index()
 
@@ -102,12 +102,13 @@ def _outcome(tier: str) -> str:
     return "hits" if tier in SERVED else "errors" if tier == "error" else "misses"
 
 
-def _typed(rows: Mapping[str, Mapping[str, Any]], name: str) -> pd.DataFrame:
+def _typed(rows: dict[str, dict[str, int]], name: str) -> pd.DataFrame:
     frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(COLUMNS))
     answered = frame["hits"] + frame["misses"]
     frame["hit_rate"] = frame["hits"] / answered.where(answered > 0)
     frame.index = pd.Index(list(rows), dtype="str", name=name)
-    return frame.astype(COLUMNS)
+    typed: pd.DataFrame = frame.astype(COLUMNS)
+    return typed
 
 
 def _add_latencies(frame: pd.DataFrame, telemetry: Telemetry, of: Any, *, reads_only: bool) -> None:

@@ -1,0 +1,1 @@
+"""The two tiers: `local`, which outlives the process, and `hot`, in memory."""

@@ -49,11 +49,11 @@ def decode_frame(mapping: mmap.mmap) -> pd.DataFrame:
     reader = pa.ipc.open_file(base)
     about = json.loads((reader.schema.metadata or {}).get(b"pandas", b"{}"))
     if reader.num_record_batches > 1 or not _is_simple(about):
-        return reader.read_pandas().copy()
+        return _copied(reader)
     batch = reader.get_batch(0) if reader.num_record_batches else _empty_batch(reader.schema)
     plain = {column["field_name"] or column["name"]: column["numpy_type"] for column in about["columns"]}
     if not all(_is_plain(batch.column(n), plain.get(name)) for n, name in enumerate(batch.schema.names)):
-        return reader.read_pandas().copy()
+        return _copied(reader)
     arrays = {name: _view(batch.column(n), mapping, base) for n, name in enumerate(batch.schema.names)}
     return _frame(arrays, about, batch.schema)
 
@@ -71,6 +71,12 @@ def _frame(arrays: dict[str, Any], about: dict[str, Any], schema: pa.Schema) -> 
     frame = pd.DataFrame(series, index=index, copy=False)
     frame.columns = columns
     return frame
+
+
+def _copied(reader: Any) -> pd.DataFrame:
+    """Take the long way, for frames that numpy cannot view; a copy, so that it may be written."""
+    frame: pd.DataFrame = reader.read_pandas()
+    return frame.copy()
 
 
 def _is_simple(about: dict[str, Any]) -> bool:
@@ -102,8 +108,10 @@ def _view(column: pa.Array, mapping: mmap.mmap, base: pa.Buffer) -> np.ndarray[A
 def _index(array: np.ndarray[Any, Any], kind: pa.DataType, name: str | None) -> pd.Index:
     if not pa.types.is_timestamp(kind):
         return pd.Index(array, name=name, copy=False)
-    index = pd.DatetimeIndex(array, name=name, copy=False)
-    return index.tz_localize("UTC") if kind.tz else index
+    index: pd.DatetimeIndex = pd.DatetimeIndex(array, name=name, copy=False)
+    if kind.tz:
+        return pd.DatetimeIndex(index.tz_localize("UTC"))
+    return index
 
 
 def _column(array: np.ndarray[Any, Any], kind: pa.DataType) -> Any:

@@ -61,6 +61,11 @@ class HotStore(AsyncKeyValue):
         clock: Tells when entries expire.
     """
 
+    _main: OrderedDict[Address, _Entry]
+    _window: OrderedDict[Address, _Entry]
+    _heap: list[tuple[float, Address]]
+    _frequency: Frequency
+
     def __init__(self, *, max_bytes: int, clock: Clock) -> None:
         self.max_bytes = int(max_bytes)
         self._clock = clock
@@ -69,6 +74,7 @@ class HotStore(AsyncKeyValue):
         self._epoch = 0
         self._generations = [0] * STRIPES
         self._evictions = self._expirations = 0
+        self._bytes = self._age = self._asked = 0
         self._lock = threading.Lock()
         self._clear()
         _STORES.add(self)
@@ -377,9 +383,9 @@ class HotStore(AsyncKeyValue):
         self._generations = [generation + 1 for generation in self._generations]
 
     def _clear(self) -> None:
-        self._main: OrderedDict[Address, _Entry] = OrderedDict()
-        self._window: OrderedDict[Address, _Entry] = OrderedDict()
-        self._heap: list[tuple[float, Address]] = []
+        self._main = OrderedDict()
+        self._window = OrderedDict()
+        self._heap = []
         self._frequency = Frequency()
         self._bytes = self._window_bytes = 0
         self._age = self._asked = 0
@@ -411,7 +417,7 @@ def size_of(value: Mapping[str, Any], *, flat: bool) -> int:
 
 def _bytes_of(item: Any) -> int:
     if isinstance(item, pd.DataFrame):
-        has_objects = bool((item.dtypes == object).any())
+        has_objects = bool(any(dtype.kind == "O" for dtype in item.dtypes))
         return int(item.memory_usage(index=True, deep=has_objects).sum())
     if isinstance(item, Mapping):
         return sys.getsizeof(item) + sum(_bytes_of(below) for below in item.values())

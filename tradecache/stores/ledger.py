@@ -274,7 +274,7 @@ class Ledger:
         self._connection = None
 
 
-class _Replaced(Exception):  # noqa: N818 - a signal from one method to the next
+class _Replaced(Exception):
     """Another process has put the ledger aside and made a new one."""
 
 

@@ -239,7 +239,7 @@ class LocalStore(AsyncKeyValue):
 
     async def destroy(self) -> bool:
         """Delete every entry."""
-        return bool(await self._delete_where("1") + 1)
+        return bool(await self._delete_where("1", ()) + 1)
 
     async def destroy_collection(self, collection: str) -> bool:
         """Delete every entry of a collection; return whether there was one."""
@@ -391,9 +391,8 @@ class LocalStore(AsyncKeyValue):
             await self._write(lambda connection: connection.execute(query, same))
 
     async def _put_aside_damaged(self, collection: str) -> None:
-        for row in await self._access.fetch(
-            f"SELECT {COLUMNS} FROM entries WHERE collection = ?", (collection,)
-        ):  # noqa: S608
+        query = f"SELECT {COLUMNS} FROM entries WHERE collection = ?"  # noqa: S608 - our own columns
+        for row in await self._access.fetch(query, (collection,)):
             entry = Row._make(row)
             if not entry.is_intact:
                 await self._put_aside(entry, DamagedPayload("the checksum of its row differs"))

@@ -31,7 +31,7 @@ def checked_keys(keys: Sequence[str]) -> Sequence[str]:
     return keys
 
 
-def checked_limit(limit: int | None) -> int | None:
+def checked_limit(limit: object) -> int | None:
     """Return `limit`; None means no limit.
 
     Raises:

@@ -24,7 +24,7 @@ _UNSAFE = re.compile(rb"[^A-Za-z0-9_=^-]")
 _DEVICES = re.compile(rb"(?i)con|prn|aux|nul|com[0-9]|lpt[0-9]")
 
 
-class DamagedPayload(Exception):  # noqa: N818 - never leaves the durable tier: it becomes a logged miss
+class DamagedPayload(Exception):
     """Raised when a payload is missing, cut, altered, or not where a payload may lie."""
 
 

@@ -49,12 +49,12 @@ def readable_rows(connection: sqlite3.Connection | None, path: Path, columns: st
 
 
 def _walk(source: sqlite3.Connection, columns: str, order: str, beyond: str) -> Iterator[tuple[Any, ...]]:
-    query = f"SELECT {columns} FROM entries WHERE (collection, key) {beyond} (?, ?) ORDER BY collection {order}, key {order} LIMIT {STEP}"  # noqa: S608, E501
+    query = f"SELECT {columns} FROM entries WHERE (collection, key) {beyond} (?, ?) ORDER BY collection {order}, key {order} LIMIT {STEP}"  # noqa: S608
     first = f"SELECT {columns} FROM entries ORDER BY collection {order}, key {order} LIMIT {STEP}"  # noqa: S608
     rows = _fetch(source.execute(first))
     while True:
         last = None
-        for last in rows:  # noqa: B007 - its last value is where to go on
+        for last in rows:
             yield last
         if last is None:
             return

@@ -48,7 +48,7 @@ def _pinned(frame: pd.DataFrame) -> pd.DataFrame:
     result = frame.copy(deep=False)
     result.attrs = {}
     if getattr(result.index, "freq", None) is not None:
-        result.index = pd.DatetimeIndex(result.index, freq=None, copy=False)
+        result.index = pd.DatetimeIndex(result.index, freq=None, copy=False)  # type: ignore[arg-type]  # the stubs do not know that None means none
     return result
 
 
