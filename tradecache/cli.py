@@ -8,8 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
+from pydantic import ValidationError
 
-from tradecache.errors import TradeCacheError
+from tradecache.errors import InvalidInput, TradeCacheError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,9 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return run_demo(picture=chosen.output)
         return _keep_house(chosen)
-    except (TradeCacheError, ValueError) as error:
+    except (TradeCacheError, ValidationError) as error:
         print(f"tradecache: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        return 2 if isinstance(error, (InvalidInput, ValidationError)) else 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 """What can be asked of the cache from a notebook? TradeCache: the sync face, which speaks pandas."""
 
+import contextlib
 import html
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -10,7 +11,7 @@ from typing import Any, Self, SupportsFloat, TypeVar
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
-from tradecache.bridge import finish, shared_bridge
+from tradecache.bridge import Unfinished, finish, shared_bridge
 from tradecache.cache import Symbols, TradingDataCache, warm_cache
 from tradecache.errors import CacheClosed
 from tradecache.models import PriceData
@@ -25,8 +26,8 @@ class TradeCache:
     """A cache of market data for notebooks: memory in front of a folder, pandas in and out.
 
     Every method is sync and may be called from a script, a Jupyter cell, threads, a forked child, and
-    inside async functions. What memory holds is answered in the calling thread; everything else runs on
-    one private event loop. Ctrl-C stops the work under way.
+    inside async functions. `get_price` is answered in the calling thread; everything else runs on one
+    private event loop. Ctrl-C stops the work under way.
 
     Args:
         cache_dir: The folder; by default the user's cache folder (`settings.cache_dir`).
@@ -99,8 +100,9 @@ class TradeCache:
     def get_price(self, symbol: str, data_id: str) -> PriceData | None:
         """Return one price point by its id, None when there is none or it has expired."""
         self._check_open()
-        if self.core.book.in_memory(symbol, data_id):
-            return finish(self.core.book.get(symbol, data_id))
+        if self.core.book.answers_at_once(symbol, data_id):
+            with contextlib.suppress(Unfinished):  # the ledger is locked: wait for it on the private loop
+                return finish(self.core.book.get(symbol, data_id))
         return self._run(self.core.get_price(symbol, data_id))
 
     def get_latest_price(self, symbol: str) -> PriceData | None:

@@ -8,10 +8,11 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STYLES = {
-    "memory": ("#0072B2", ""),
-    "disk": ("#E69F00", "//"),
-}  # Okabe and Ito's colours, and a hatch for print
+STYLES = {  # Okabe and Ito's colours for every eye, and hatches for print
+    "memory": ("#0072B2", "", "from memory"),
+    "disk": ("#E69F00", "//", "from disk"),
+    "missed": ("#BBBBBB", "..", "missed"),
+}
 
 
 class Charted(Protocol):
@@ -39,32 +40,24 @@ class Plots:
             The Axes: x in seconds since the first read, y from 0 to 100%.
         """
         frame = self._cache.hit_rate(window)
+        frame["missed"] = 1.0 - frame["hit_rate"]
         axes = ax if ax is not None else _new_axes()
-        seconds = (frame.index - frame.index[0]).total_seconds().to_numpy() if len(frame) else []
-        busy = frame["requests"].to_numpy() > 0
+        seconds = _seconds(frame.index)
         bottom = np.zeros(len(frame))
-        for tier, (colour, hatch) in STYLES.items():
-            share = frame[tier].fillna(0.0).to_numpy()
+        for column, (colour, hatch, label) in STYLES.items():
+            share = frame[column].fillna(0.0).to_numpy()
             axes.bar(
                 seconds, share, width=_bin_width(frame.index), bottom=bottom, align="edge", color=colour,
-                hatch=hatch, edgecolor="white", linewidth=0.3, label=f"served from {tier}",
+                hatch=hatch, edgecolor="white", linewidth=0.3, label=label,
             )  # fmt: skip
             bottom = bottom + share
-        style: dict[str, Any] = {
-            "color": "black",
-            "linewidth": 1.8,
-            "label": "hit rate since the beginning",
-        } | line
-        axes.plot(
-            [s for s, b in zip(seconds, busy, strict=True) if b],
-            frame["cumulative"].to_numpy()[busy],
-            **style,
-        )
-        requests = int(frame["requests"].sum())
+        busy = frame["requests"].to_numpy() > 0
+        style: dict[str, Any] = {"color": "black", "linewidth": 1.8, "label": "hit rate since the beginning"}
+        axes.plot(seconds[busy], frame["cumulative"].to_numpy()[busy], **style | line)
         axes.set(xlabel="seconds since the first read", ylabel="share of reads", ylim=(0, 1.02))
-        axes.set_title(f"Hit rate (n = {requests:,} reads)")
+        axes.set_title(f"Hit rate (n = {int(frame['requests'].sum()):,} reads)")
         _as_percent(axes)
-        axes.legend(loc="lower right", framealpha=0.9)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, frameon=False)
         return axes
 
 
@@ -73,6 +66,12 @@ def _new_axes() -> "Axes":
 
     _, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     return axes
+
+
+def _seconds(index: pd.Index) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    if not len(index):
+        return np.zeros(0)
+    return np.asarray((index - index[0]).total_seconds(), dtype="float64")
 
 
 def _as_percent(axes: "Axes") -> None:

@@ -17,7 +17,7 @@ from tradecache.models import PriceData, checked_symbol, new_ids, price_point, s
 from tradecache.points import POINTS, Latest, points_frame, points_of
 from tradecache.ranges import Moment, first_moment, last_moment
 from tradecache.stack import Stack
-from tradecache.stores.local import Entry
+from tradecache.stores.local import Entry, LocalStore
 from tradecache.telemetry import SERVED_BY, Telemetry, Tier
 
 log = logging.getLogger("tradecache")
@@ -108,8 +108,8 @@ class PriceBook:
         collection = PREFIX + checked_symbol(symbol)
         began = time.perf_counter()
         try:
-            point = await self._adapter.point(data_id, collection=collection)
-        except BaseException:
+            point: PriceData | None = await self._adapter.point(data_id, collection=collection)
+        except Exception:
             self._telemetry.record("get", DATASET, symbol, "error", 0, time.perf_counter() - began)
             raise
         found = point is not None
@@ -123,9 +123,12 @@ class PriceBook:
         entries = await self._scan(collection)
         return sum([await self.get(symbol, entry.key) is not None for entry in entries])
 
-    def in_memory(self, symbol: str, data_id: str) -> bool:
-        """Whether `get` would be answered by the memory tier, and so without waiting for anything."""
-        return self._stack.tiers.holds(data_id, collection=PREFIX + checked_symbol(symbol))
+    def answers_at_once(self, symbol: str, data_id: str) -> bool:
+        """Whether `get` can be answered in any thread, without an event loop: by memory or by a folder."""
+        store = self._stack.durable
+        return isinstance(store, LocalStore) or self._stack.tiers.holds(
+            data_id, collection=PREFIX + checked_symbol(symbol)
+        )
 
     async def latest(self, symbol: str) -> Latest | None:
         """Return the newest live point of a symbol and its TTL."""

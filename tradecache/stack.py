@@ -131,6 +131,7 @@ class Retry(RetryWrapper):
         self, fault: Exception, operation: Callable[..., Awaitable[T]], *args: Any, **options: Any
     ) -> T:
         """Go on after a first try that failed with `fault`: wait, try, and wait longer each time."""
+        await asyncio.sleep(0)  # where no loop runs (`bridge.finish`), the work is given up here
         for attempt in range(self.max_retries):
             delay = self._calculate_delay(attempt)
             log.warning("%s; trying again in %.2f s (%d of %d)", fault, delay, attempt + 1, self.max_retries)

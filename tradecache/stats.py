@@ -59,13 +59,13 @@ def stats_frame(telemetry: Telemetry, *, by: str = "tier") -> pd.DataFrame:
         return _by_tier(telemetry)
     place = {"operation": 0, "dataset": 1, "symbol": 2}[by]
     table: dict[str, dict[str, int]] = {}
-    for key, (requests, count) in telemetry.counts().items():
+    for key, (requests, rows) in telemetry.counts().items():
         if by != "operation" and key[0] not in READS:
             continue
         row = table.setdefault(key[place], dict.fromkeys(("requests", "hits", "misses", "errors", "rows"), 0))
         row["requests"] += requests
         row[_outcome(key[3])] += requests
-        row["rows"] += count
+        row["rows"] += rows
     frame = _typed(table, by)
     _add_latencies(frame, telemetry, lambda event: event[place + 1], reads_only=by != "operation")
     return frame.sort_index()
@@ -83,7 +83,7 @@ def _by_tier(telemetry: Telemetry) -> pd.DataFrame:
     disk = [sum(counts[o, "disk"][n] for o in READS) for n in (0, 1)]
     none, error = (sum(counts[o, tier][0] for o in READS) for tier in ("none", "error"))
     passed_on = asked - memory[0]
-    rows = {
+    table = {
         "memory": {"requests": asked, "hits": memory[0], "misses": passed_on, "errors": 0, "rows": memory[1]},
         "disk": {
             "requests": disk[0] + none + error,
@@ -93,7 +93,7 @@ def _by_tier(telemetry: Telemetry) -> pd.DataFrame:
             "rows": disk[1],
         },
     }
-    frame = _typed(rows, "tier")
+    frame = _typed(table, "tier")
     _add_latencies(frame, telemetry, lambda event: event.tier, reads_only=True)
     return frame
 
@@ -107,8 +107,7 @@ def _typed(rows: dict[str, dict[str, int]], name: str) -> pd.DataFrame:
     answered = frame["hits"] + frame["misses"]
     frame["hit_rate"] = frame["hits"] / answered.where(answered > 0)
     frame.index = pd.Index(list(rows), dtype="str", name=name)
-    typed: pd.DataFrame = frame.astype(COLUMNS)
-    return typed
+    return frame.astype(COLUMNS)
 
 
 def _add_latencies(frame: pd.DataFrame, telemetry: Telemetry, of: Any, *, reads_only: bool) -> None:

@@ -84,6 +84,7 @@ class Access:
                 deadline = deadline or time.monotonic() + self._lock_wait
                 if _code(error) not in BUSY or time.monotonic() > deadline:
                     raise self.meaning(error) from error
+            await asyncio.sleep(0)  # where no loop runs (`bridge.finish`), the work is given up here
             await asyncio.sleep(pause)
             pause = min(pause * 1.6, LONGEST_PAUSE)
 

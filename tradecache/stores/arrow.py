@@ -106,12 +106,12 @@ def _view(column: pa.Array, mapping: mmap.mmap, base: pa.Buffer) -> np.ndarray[A
 
 
 def _index(array: np.ndarray[Any, Any], kind: pa.DataType, name: str | None) -> pd.Index:
+    index: pd.Index
     if not pa.types.is_timestamp(kind):
-        return pd.Index(array, name=name, copy=False)
-    index: pd.DatetimeIndex = pd.DatetimeIndex(array, name=name, copy=False)
-    if kind.tz:
-        return pd.DatetimeIndex(index.tz_localize("UTC"))
-    return index
+        index = pd.Index(array, name=name, copy=False)
+        return index
+    index = pd.DatetimeIndex(array, name=name, copy=False)
+    return pd.DatetimeIndex(index.tz_localize("UTC")) if kind.tz else index
 
 
 def _column(array: np.ndarray[Any, Any], kind: pa.DataType) -> Any:
