@@ -8,8 +8,8 @@ import pandas as pd
 
 from tradecache.errors import InvalidInput
 from tradecache.settings import Settings
-from tradecache.stack import TierStatistics
 from tradecache.telemetry import Event, Telemetry
+from tradecache.wrappers import TierStatistics
 
 By = Literal["tier", "symbol", "dataset", "operation"]
 READS = ("get", "latest", "prices")
