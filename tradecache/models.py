@@ -38,7 +38,7 @@ def checked_symbol(symbol: object) -> str:
 
 
 def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 class PriceData(BaseModel):
@@ -121,7 +121,9 @@ def stamp(moment: datetime) -> str:
     >>> stamp(datetime(2013, 3, 1, 21, tzinfo=UTC))
     '2013-03-01T21:00:00.000000Z'
     """
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 _maker = IdMaker()

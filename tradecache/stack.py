@@ -88,7 +88,7 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
     )
     memory = HotStore(max_bytes=settings.memory_bytes, clock=clock)
     counted_memory = TierStatistics(memory)
-    changed = store.changed_by_others if isinstance(store, LocalStore) else _never
+    foreign_commits = store.foreign_commits if isinstance(store, LocalStore) else _never
     retrying = Retry(
         store,
         max_retries=settings.retries,
@@ -107,7 +107,12 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
 
     def tiered(bottom: AsyncKeyValue) -> TieredCache:
         return TieredCache(
-            bottom, memory, counted_memory, clock=clock, memory_ttl=settings.memory_ttl, changed=changed
+            bottom,
+            memory,
+            counted_memory,
+            clock=clock,
+            memory_ttl=settings.memory_ttl,
+            foreign_commits=foreign_commits,
         )
 
     tiers = tiered(limited or counted_disk)
@@ -126,5 +131,5 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
     )
 
 
-def _never() -> bool:
-    return False
+def _never() -> int:
+    return 0

@@ -16,8 +16,8 @@ class TieredCache(PassthroughCacheWrapper):
     """Memory in front of a durable store, without the wrapper's known races.
 
     A value read from the durable store enters memory only if its key was not written meanwhile (each key
-    has a generation); a write enters memory once it is durable. Before memory is asked, `changed` tells
-    whether another process wrote: then everything in memory is looked up anew. `ttl` tells the truth of
+    has a generation); a write enters memory once it is durable. Before memory is asked, `foreign_commits`
+    tells whether another process wrote: then everything in memory is looked up anew. `ttl` tells the truth of
     the durable store.
     """
 
@@ -29,14 +29,14 @@ class TieredCache(PassthroughCacheWrapper):
         *,
         clock: Clock,
         memory_ttl: float,
-        changed: Callable[[], bool],
+        foreign_commits: Callable[[], int],
     ) -> None:
         super().__init__(durable, counted_memory, maximum_ttl=memory_ttl, missing_ttl=memory_ttl)
         self._memory = memory
         self._counted_memory = counted_memory
         self._clock = clock
         self._memory_ttl = memory_ttl
-        self._changed = changed
+        self._foreign_commits = foreign_commits
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the value from memory, else from the durable store, which fills memory."""
@@ -122,8 +122,9 @@ class TieredCache(PassthroughCacheWrapper):
 
     def look(self) -> None:
         """Distrust what is in memory if another process has written."""
-        if self._changed():
-            self._memory.distrust()
+        epoch = self._foreign_commits()
+        if epoch != self._memory.epoch:
+            self._memory.distrust(epoch)
 
     def _writing(self, addresses: Sequence[tuple[str | None, str]]) -> "Invalidating":
         return Invalidating(self._memory, addresses)

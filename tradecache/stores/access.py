@@ -76,7 +76,9 @@ class Access:
                 return work(self.ledger)
             except UnicodeEncodeError as error:
                 raise InvalidInput("key", error.object, "text that UTF-8 can hold") from error
-            except sqlite3.Error as error:
+            except StoreError:
+                raise
+            except (sqlite3.Error, OSError) as error:
                 if _code(error) in DAMAGED and not rebuilt and not self.read_only:
                     self._rebuild(number, error)
                     rebuilt = True
@@ -112,7 +114,7 @@ class Access:
                 raise self.meaning(error) from error
             self._rebuild(self.ledger.number, error)
 
-    def _rebuild(self, number: int, error: sqlite3.Error) -> None:
+    def _rebuild(self, number: int, error: Exception) -> None:
         try:
             outcome = self.ledger.rebuild(number)
         except (OSError, sqlite3.Error) as failure:

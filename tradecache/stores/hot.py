@@ -32,7 +32,7 @@ SPARE_HEAP = 1024
 class _Entry:
     """A value, how long it lives, and how often it was asked for."""
 
-    __slots__ = ("age", "epoch", "expires", "flat", "is_new", "requests", "size", "value")
+    __slots__ = ("age", "epoch", "expires", "flat", "requests", "size", "value")
 
     def __init__(self, value: dict[str, Any], *, flat: bool, expires: float, epoch: int) -> None:
         self.value = value
@@ -40,7 +40,6 @@ class _Entry:
         self.expires = expires
         self.epoch = epoch
         self.size = size_of(value, flat=flat)
-        self.is_new = True
         self.requests = 0
         self.age = 0
 
@@ -75,6 +74,7 @@ class HotStore(AsyncKeyValue):
         self._generations = [0] * STRIPES
         self._evictions = self._expirations = 0
         self._bytes = self._age = self._asked = 0
+        self._old_at = 0
         self._lock = threading.Lock()
         self._clear()
         _STORES.add(self)
@@ -240,11 +240,17 @@ class HotStore(AsyncKeyValue):
             self._insert(address, entry)
         return True
 
-    def distrust(self) -> None:
-        """Treat everything that is here as a miss until it is filled again."""
+    @property
+    def epoch(self) -> int:
+        """The number last given to `distrust`."""
+        return self._epoch
+
+    def distrust(self, epoch: int) -> None:
+        """Treat what was filled in before `epoch` (a number that grows) as a miss until it is filled again."""
         with self._lock:
-            self._epoch += 1
-            self._bump_all()
+            if epoch > self._epoch:
+                self._epoch = epoch
+                self._bump_all()
 
     def occupancy(self) -> dict[str, int]:
         """Return entries, bytes, max_bytes, and how many were evicted and have expired."""
@@ -297,7 +303,7 @@ class HotStore(AsyncKeyValue):
             self._free_expired(now)
         if entry.size > self.max_bytes:
             return
-        entry.requests = max(self._fame(old) if old else 0, min(FAME, self._frequency.count(hash(address))))
+        entry.requests = self._fame(old) if old else 0
         entry.age = self._age
         self._window[address] = entry
         self._bytes += entry.size
@@ -308,16 +314,17 @@ class HotStore(AsyncKeyValue):
             if not self._window:
                 break
             self._graduate()
-        if self._asked > SAMPLES_PER_ENTRY * max(len(self), SPARE_HEAP):
+        if self._asked > self._old_at:
             self._grow_old()
 
     def _graduate(self) -> None:
         """Move the oldest entry of the window to the main part, or let go of it."""
         address, candidate = self._window.popitem(last=False)
         self._window_bytes -= candidate.size
-        candidate.is_new = False
         over = self._bytes - self.max_bytes
-        fame = self._fame(candidate)
+        if over > 0:  # misses before it came count too
+            candidate.requests = max(self._fame(candidate), min(FAME, self._frequency.count(hash(address))))
+        fame = candidate.requests
         victims: list[Address] = []
         for victim, entry in self._main.items():
             if over <= 0:
@@ -342,6 +349,7 @@ class HotStore(AsyncKeyValue):
 
     def _grow_old(self) -> None:
         self._asked = 0
+        self._old_at = SAMPLES_PER_ENTRY * max(len(self), SPARE_HEAP)
         self._age += 1
         wanted = 1 << max(10, len(self).bit_length())
         if wanted > self._frequency.width:
@@ -358,7 +366,7 @@ class HotStore(AsyncKeyValue):
         return entry
 
     def _remember_expiry(self, expires: float, address: Address) -> None:
-        if len(self._heap) > 2 * len(self) + SPARE_HEAP:
+        if len(self._heap) > 2 * (len(self._main) + len(self._window)) + SPARE_HEAP:
             parts = (self._main, self._window)
             self._heap = [(e.expires, a) for part in parts for a, e in part.items() if e.expires != math.inf]
             heapq.heapify(self._heap)
@@ -389,6 +397,7 @@ class HotStore(AsyncKeyValue):
         self._frequency = Frequency()
         self._bytes = self._window_bytes = 0
         self._age = self._asked = 0
+        self._old_at = SAMPLES_PER_ENTRY * SPARE_HEAP
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()  # the parent's may have been held in the instant of the fork

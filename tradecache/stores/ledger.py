@@ -108,8 +108,9 @@ class Ledger:
         self._changes: int | None = None  # a file descriptor
         self._closed = False
         self._seen: bytes | None = b""
-        self._look_at = 0.0
-        self._version = 0
+        self._look_at = self._exists_at = 0.0
+        self._version = self._foreign = 0
+        self._identity: tuple[int, int] | None = None
         self.number = newest_number(folder) or 1
         _LEDGERS.add(self)
 
@@ -158,24 +159,30 @@ class Ledger:
             row = self._opened().execute(GET, (collection, key)).fetchone()
         return Row._make(row) if row else None
 
-    def changed_by_others(self) -> bool:
-        """Whether another connection has committed since this was last asked.
+    def foreign_commits(self) -> int:
+        """Return a number that has grown if another connection committed since it was last asked for.
 
-        It may say yes once too often, and never no when a write was acknowledged before the call.
+        It may grow once too often, and never fails to when a write was acknowledged before the call.
         """
         if self._token() == self._seen and time.monotonic() < self._look_at:
-            return False
+            return self._foreign
         with self._lock:
-            self._look_at = time.monotonic() + LOOK_EVERY
-            if self._closed:
-                return True
-            self._seen = self._token()
-            if self._was_replaced() or not self.path.exists():
-                self._reopen()
-                return True
-            (version,) = self._opened().execute("PRAGMA data_version").fetchone()
-            changed, self._version = version != self._version, version
-            return bool(changed)
+            look_at, token = time.monotonic() + LOOK_EVERY, self._token()
+            try:
+                self._note_commits()
+            except (sqlite3.Error, OSError):  # the next operation meets it too, and names it
+                self._foreign += 1
+                return self._foreign
+            self._seen, self._look_at = token, look_at  # last: who sees this token sees the number too
+            return self._foreign
+
+    def _note_commits(self) -> None:
+        if self._was_replaced():
+            self._reopen()
+        (version,) = self._opened().execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._foreign += 1
+            self._version = version
 
     def rebuild(self, number: int) -> tuple[int, Path] | None:
         """Put the damaged ledger `number` into `quarantine/` and go on with what can still be read of it.
@@ -212,15 +219,21 @@ class Ledger:
             if self._closed:
                 raise sqlite3.ProgrammingError("the ledger is closed")
             self._open()
+        elif time.monotonic() > self._exists_at:
+            if _identity(self.path) != self._identity:  # somebody has deleted the folder: begin anew
+                self._reopen()
+            self._exists_at = time.monotonic() + LOOK_EVERY
         assert self._connection is not None  # noqa: S101 - told to the type checker
         return self._connection
 
     def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.number = newest_number(self.folder) or 1
         self._changes = self._changes if self._changes is not None else self._open_changes()
         self._connection, self.read_only = _connect(self.path, self._sync)
         (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        self._seen = self._token()
+        self._identity = _identity(self.path)
+        self._foreign += 1  # nobody knows what was committed since the last connection
 
     def _reopen(self) -> None:
         self._disconnect()
@@ -299,6 +312,15 @@ def _forget_connections() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_connections)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tell one file from another of the same name; None for no file."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - half the cost
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def newest_number(folder: Path) -> int:

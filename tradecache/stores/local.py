@@ -302,9 +302,10 @@ class LocalStore(AsyncKeyValue):
             "quarantined": self._quarantined + self._access.rebuilds,
         }
 
-    def changed_by_others(self) -> bool:
-        """Whether another process (or another store on this folder) has written since the last call."""
-        return self._access.ledger.changed_by_others()
+    @property
+    def foreign_commits(self) -> Callable[[], int]:
+        """Returns a number that grows when another process (or another store on this folder) has written."""
+        return self._access.ledger.foreign_commits
 
     def close(self) -> None:
         """Let go of the files; later calls raise `CacheClosed`."""

@@ -12,6 +12,7 @@ FRAME = "frame"
 
 MAX_DEPTH = 64
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_NAMES = frozenset({str})
 
 
 def normal_value(value: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -26,7 +27,7 @@ def normal_value(value: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """
     if not isinstance(value, Mapping):
         raise NotStorable(f"it is {shorten(value)}, not a mapping")
-    if all(type(key) is str and type(item) in _SCALARS for key, item in value.items()):
+    if _SCALARS.issuperset(map(type, value.values())) and _NAMES.issuperset(map(type, value)):
         return dict(value), True
     result = {}
     for key, item in value.items():
