@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tradecache.errors import WrongThread
 
@@ -39,58 +39,109 @@ class Bridge:
 
         Raises:
             WrongThread: When called from the private loop itself, which would wait for itself.
+            concurrent.futures.CancelledError: When the loop was stopped, or the work cancelled itself.
         """
         if threading.current_thread() is self._thread:
             work.close()
             raise WrongThread
-        loop = self._started()
-        done: concurrent.futures.Future[T] = concurrent.futures.Future()
-        started: list[asyncio.Task[None]] = []
-        context = contextvars.copy_context()
-
-        def begin() -> None:
-            started.append(loop.create_task(_settle(work, done), context=context))
-
-        loop.call_soon_threadsafe(begin)
+        call = _Call(work)
+        loop = None
         try:
-            return _wait(done)
+            with self._lock:  # so that what is begun here is known to a `stop` that comes after
+                loop = self._running()
+                loop.call_soon_threadsafe(call.begin)
+            call.wait()
         except BaseException:
-            if not done.done():
-                loop.call_soon_threadsafe(lambda: [task.cancel() for task in started])
-                concurrent.futures.wait([done], timeout=GRACE)
+            _give_up(call, loop)
             raise
+        return call.outcome()
 
     def stop(self) -> None:
-        """Stop the loop; the next `run` starts another."""
+        """Cancel what is under way and stop the loop; the next `run` starts another."""
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is not None and thread is not None and thread.is_alive():
             loop.call_soon_threadsafe(loop.stop)
-            thread.join(timeout=GRACE)
+            thread.join(timeout=2 * GRACE)
 
-    def _started(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = (
-                    asyncio.SelectorEventLoop() if sys.platform == "win32" else asyncio.new_event_loop()
-                )
-                self._thread = threading.Thread(
-                    target=_serve, args=(self._loop,), name="tradecache", daemon=True
-                )
-                self._thread.start()
-            return self._loop
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None or self._thread is None or not self._thread.is_alive():
+            loop = asyncio.SelectorEventLoop() if sys.platform == "win32" else asyncio.new_event_loop()
+            thread = threading.Thread(target=_serve, args=(loop,), name="tradecache", daemon=True)
+            thread.start()
+            self._loop, self._thread = loop, thread  # last: Ctrl-C may come between any two lines
+        return self._loop
 
 
-async def _settle(work: Coroutine[Any, Any, T], done: concurrent.futures.Future[T]) -> None:
-    """Carry the outcome of `work` over to the thread that waits."""
-    try:
-        done.set_result(await work)
-    except asyncio.CancelledError:
-        done.cancel()
-        done.set_running_or_notify_cancel()
-    except BaseException as error:  # noqa: BLE001 - it is the caller's, and is raised there
-        done.set_exception(error)
+class _Call(Generic[T]):
+    """Work that the private loop does, and the lock on which its caller waits for the outcome.
+
+    A lock, because Ctrl-C ends the wait for one in a single step, and nothing is left half done.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._work = work
+        self._context = contextvars.copy_context()
+        self._task: asyncio.Task[None] | None = None
+        self._result: list[T] = []
+        self._error: BaseException | None = None
+        self._ended = threading.Lock()
+        self._ended.acquire()
+
+    def begin(self) -> None:
+        """Begin the work; called by the loop."""
+        self._task = asyncio.get_running_loop().create_task(self._work_through(), context=self._context)
+
+    def cancel(self) -> None:
+        """Cancel the work; called by the loop."""
+        if self._task is None:
+            self.drop()
+        else:  # a turn later, when it has surely begun and its `finally` will run
+            asyncio.get_running_loop().call_soon(self._task.cancel)
+
+    def drop(self) -> None:
+        """Give up work that was never begun."""
+        self._work.close()
+        self._ended.release()
+
+    def wait(self, timeout: float = -1) -> None:
+        """Wait for the work to end."""
+        if sys.platform == "win32" and timeout < 0:
+            while not self._ended.acquire(timeout=POLL):
+                pass
+        else:
+            self._ended.acquire(timeout=timeout)
+
+    def outcome(self) -> T:
+        """Return the result of work that has ended, or raise its error."""
+        if self._error is None:
+            return self._result[0]
+        error, self._error = self._error, None  # which would hold this frame, and this frame it
+        try:
+            raise error
+        finally:
+            del error
+
+    async def _work_through(self) -> None:
+        try:
+            self._result.append(await self._work)
+        except asyncio.CancelledError:
+            self._error = concurrent.futures.CancelledError()
+        except BaseException as error:  # noqa: BLE001 - it is the caller's, and is raised there
+            self._error = error
+        finally:
+            self._ended.release()
+
+
+def _give_up(call: _Call[Any], loop: asyncio.AbstractEventLoop | None) -> None:
+    """Cancel a call whose caller was interrupted, and give it time to stop."""
+    if loop is None:
+        call.drop()
+        return
+    with contextlib.suppress(RuntimeError):  # the loop was stopped meanwhile, which has cancelled it
+        loop.call_soon_threadsafe(call.cancel)
+        call.wait(GRACE)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
@@ -98,21 +149,17 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
     finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        with contextlib.suppress(RuntimeError):
-            loop.run_until_complete(asyncio.sleep(0))
-            loop.close()
+        loop.run_until_complete(_wind_up())
+        loop.close()
 
 
-def _wait(done: "concurrent.futures.Future[T]") -> T:
-    if sys.platform != "win32":
-        return done.result()
-    while True:
-        with contextlib.suppress(concurrent.futures.TimeoutError):
-            return done.result(timeout=POLL)
-        if done.done():
-            return done.result()
+async def _wind_up() -> None:
+    """Cancel what is under way, and give it time to stop."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=GRACE)
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:
@@ -137,6 +184,7 @@ class Unfinished(Exception):
 
 
 _shared = Bridge()
+_inherited: list[Bridge] = []  # kept, since closing a loop here would close the selector it shares with its owner
 
 
 def shared_bridge() -> Bridge:
@@ -147,6 +195,7 @@ def shared_bridge() -> Bridge:
 def _renew_after_fork() -> None:
     """Give a forked child a bridge of its own: its parent's loop has no thread there."""
     global _shared  # noqa: PLW0603 - one bridge per process is the point
+    _inherited.append(_shared)
     _shared = Bridge()
 
 

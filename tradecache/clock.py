@@ -2,13 +2,20 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import SupportsFloat
+
+import numpy as np
 
 from tradecache.errors import InvalidInput, InvalidTTL
 
+ALLOWED = "a callable that returns an aware datetime in UTC"
+SECOND = timedelta(seconds=1)
 STEP = 1.0  # seconds; a smaller move backwards is two threads reading the clock, not a step of the clock
 MAX_TTL = 1e11  # seconds, about 3,170 years: a moment that every clock and ledger row can still hold
+
+TTL = SupportsFloat | timedelta
+"""A time to live as a caller spells it: seconds, or a timedelta (also pandas' and numpy's)."""
 
 
 class Clock:
@@ -20,18 +27,25 @@ class Clock:
 
     Args:
         utcnow: A callable that returns an aware datetime in UTC. The system's clock by default.
+
+    Raises:
+        InvalidInput: For what cannot be called, or returns anything else.
     """
 
     def __init__(self, utcnow: Callable[[], datetime] | None = None) -> None:
+        if utcnow is not None and not callable(utcnow):
+            raise InvalidInput("clock", utcnow, ALLOWED)
         self._utcnow = utcnow
-        self.epoch: Callable[[], float] = time.time if utcnow is None else lambda: _epoch(utcnow())
+        self.epoch: Callable[[], float] = (
+            time.time if utcnow is None else lambda: _aware(utcnow()).timestamp()
+        )
         """The wall-clock time as seconds since the epoch."""
         self._last = self.epoch()
         self._offset = 0.0
 
     def now(self) -> datetime:
         """Return the wall-clock time, aware, in UTC."""
-        return datetime.now(UTC) if self._utcnow is None else self._utcnow()
+        return datetime.now(UTC) if self._utcnow is None else _aware(self._utcnow()).astimezone(UTC)
 
     def seconds(self) -> float:
         """Return seconds since the epoch for TTLs: the wall clock, but never stepping back."""
@@ -43,19 +57,22 @@ class Clock:
         return seconds
 
 
-def checked_ttl(ttl: SupportsFloat | None) -> float | None:
+def checked_ttl(ttl: TTL | None) -> float | None:
     """Return `ttl` as positive, finite seconds; None means for ever.
+
+    >>> checked_ttl(timedelta(hours=1))
+    3600.0
 
     Raises:
         InvalidTTL: For zero, a negative number, NaN, infinity, a boolean or what is no number.
     """
     if ttl is None:
         return None
-    allowed = f"a positive number of seconds up to {MAX_TTL:g}, or None for ever"
+    allowed = f"a positive number of seconds up to {MAX_TTL:g}, a timedelta, or None for ever"
     if isinstance(ttl, (bool, str, bytes)):
         raise InvalidTTL(ttl, allowed)
     try:
-        seconds = float(ttl)
+        seconds = float(ttl / SECOND if isinstance(ttl, (timedelta, np.timedelta64)) else ttl)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidTTL(ttl, allowed) from error
     if not 0 < seconds <= MAX_TTL:  # NaN fails every comparison
@@ -63,7 +80,7 @@ def checked_ttl(ttl: SupportsFloat | None) -> float | None:
     return seconds
 
 
-def _epoch(moment: datetime) -> float:
-    if moment.tzinfo is None:
-        raise InvalidInput("clock", moment, "a callable that returns an aware datetime")
-    return moment.timestamp()
+def _aware(moment: object) -> datetime:
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise InvalidInput("clock", moment, ALLOWED)
+    return moment

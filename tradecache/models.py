@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from tradecache.errors import InvalidPrice, InvalidSymbol
+from tradecache.errors import InvalidInput, InvalidPrice, InvalidSymbol
 
 MAX_SYMBOL = 255  # characters; the longest option and futures names of exchanges have about 40
 
@@ -38,7 +38,29 @@ def checked_symbol(symbol: object) -> str:
 
 
 def _utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    """Return a plain datetime in UTC; what a Timestamp holds below a microsecond is cut off."""
+    if moment.tzinfo is UTC and type(moment) is datetime:
+        return moment
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{moment} is outside the years 1 to 9999 in UTC") from error
+    if type(utc) is datetime:
+        return utc
+    return datetime(
+        utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, tzinfo=UTC
+    )
+
+
+def checked_id(data_id: object) -> str:
+    """Return `data_id` if it can be one.
+
+    Raises:
+        InvalidInput: For what is no str.
+    """
+    if not isinstance(data_id, str):
+        raise InvalidInput("data_id", data_id, "a str, as store_price returns it")
+    return data_id
 
 
 class PriceData(BaseModel):
@@ -66,7 +88,7 @@ ALLOWED = {
     "symbol": "the name of an instrument, as a str",
     "price": "a positive, finite number",
     "volume": "zero or a positive, finite number",
-    "timestamp": "a datetime with a time zone",
+    "timestamp": "a datetime with a time zone, in the years 1 to 9999",
 }
 
 
@@ -78,10 +100,20 @@ def price_point(*, symbol: str, price: float, volume: float, timestamp: datetime
         InvalidSymbol: When it is the symbol.
     """
     checked_symbol(symbol)
+    for field, value in (("price", price), ("volume", volume), ("timestamp", timestamp)):
+        if not means(field, value):
+            raise InvalidPrice(field, value, ALLOWED[field])
     try:
         return PriceData(symbol=symbol, price=price, volume=volume, timestamp=timestamp)
     except ValidationError as error:
         raise _first_fault(error) from None
+
+
+def means(field: str, value: object) -> bool:
+    """Whether `value` is of a kind that `field` can mean: no boolean as a number, no number as a time."""
+    if field == "timestamp":
+        return isinstance(value, datetime) or (isinstance(value, str) and ":" in value)
+    return not isinstance(value, bool)
 
 
 def _first_fault(error: ValidationError) -> InvalidPrice:

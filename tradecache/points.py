@@ -1,5 +1,6 @@
 """How do price points become a frame, and the rows of a frame price points?"""
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -10,8 +11,10 @@ import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from tradecache.errors import InvalidInput, InvalidPrices, InvalidSymbol
-from tradecache.models import ALLOWED, PriceData
+from tradecache.models import ALLOWED, PriceData, means
 from tradecache.stores.local import Entry
+
+log = logging.getLogger("tradecache")
 
 COLUMNS = {"symbol": "str", "price": "float64", "volume": "float64", "expires_at": "datetime64[us, UTC]"}
 _SCHEMA = {
@@ -31,9 +34,26 @@ class Latest(NamedTuple):
     ttl: float | None
 
 
+def point_of(entry: Entry) -> PriceData | None:
+    """Return the point that is stored in an entry; what is no point is a logged miss."""
+    try:
+        return PriceData.model_validate_json(entry.value)
+    except ValidationError as error:
+        log.warning("%r is no price point: %s", entry.key, error.errors(include_input=False))
+        return None
+
+
 def points_frame(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Return entries as a frame: index `timestamp` (UTC), columns symbol, price, volume, expires_at."""
-    table = _table(entries)
+    """Return entries as a frame: index `timestamp` (UTC), columns symbol, price, volume, expires_at.
+
+    What is stored but is no point is left out and logged.
+    """
+    try:
+        table = _table([entry.value for entry in entries])
+    except pa.ArrowInvalid:
+        found = [(entry, point) for entry in entries if (point := point_of(entry)) is not None]
+        entries = [entry for entry, _ in found]
+        table = _table([point.model_dump_json().encode() for _, point in found])
     stamps = table["timestamp"].cast(pa.int64()).to_numpy().view("M8[us]")
     expires = np.array([np.iinfo("i8").min if e.expires is None else e.expires for e in entries], "i8").view(
         "M8[us]"
@@ -54,15 +74,18 @@ def points_frame(entries: Sequence[Entry]) -> pd.DataFrame:
     return frame.astype(COLUMNS)
 
 
-def _table(entries: Sequence[Entry]) -> pa.Table:
+def _table(texts: Sequence[bytes]) -> pa.Table:
     import pyarrow.json
 
     schema = pa.schema(_SCHEMA)
-    if not entries:
+    if not texts:
         return schema.empty_table()
-    text = pa.py_buffer(b"\n".join(entry.value for entry in entries))
+    reader = pa.BufferReader(pa.py_buffer(b"\n".join(texts)))
     options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
-    return pyarrow.json.read_json(pa.BufferReader(text), parse_options=options)
+    table = pyarrow.json.read_json(reader, parse_options=options)
+    if len(table) != len(texts) or any(column.null_count for column in table.columns):
+        raise pa.ArrowInvalid("not every text is a price point")
+    return table
 
 
 def points_of(frame: pd.DataFrame) -> list[PriceData]:
@@ -72,16 +95,17 @@ def points_of(frame: pd.DataFrame) -> list[PriceData]:
         frame: Columns symbol, price, volume, and timestamp (or an index of timestamps), aware.
 
     Raises:
-        InvalidInput: When a column is missing.
+        InvalidInput: When a column is missing or there twice.
         InvalidPrices: Naming every row that is no price point.
     """
     columns = _columns(frame)
+    meant = [[each if means(name, each) else None for each in column] for name, column in columns.items()]
     try:
         return POINTS.validate_python(
-            [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            [dict(zip(columns, row, strict=True)) for row in zip(*meant, strict=True)]
         )
     except ValidationError as error:
-        raise InvalidPrices(_faults(error)) from None
+        raise InvalidPrices(_faults(error, columns)) from None
 
 
 def _columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
@@ -89,20 +113,22 @@ def _columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
         raise InvalidInput("frame", frame, "a DataFrame")
     if "timestamp" not in frame.columns and isinstance(frame.index, pd.DatetimeIndex):
         frame = frame.assign(timestamp=frame.index)
-    missing = [name for name in ALLOWED if name not in frame.columns]
-    if missing:
-        allowed = "a frame with the columns symbol, price, volume and timestamp (or an index of timestamps)"
-        raise InvalidInput("frame", f"without {', '.join(missing)}", allowed)
+    names = list(frame.columns)
+    if any(names.count(name) != 1 for name in ALLOWED):
+        allowed = "symbol, price, volume and timestamp (or an index of timestamps), each of them once"
+        raise InvalidInput("frame.columns", names, allowed)
     return {name: frame[name].tolist() for name in ALLOWED}
 
 
-def _faults(error: ValidationError) -> list[tuple[int, str, object, str]]:
+def _faults(
+    error: ValidationError, columns: Mapping[str, Sequence[Any]]
+) -> list[tuple[int, str, object, str]]:
     faults = []
     for fault in error.errors():
-        row, field = fault["loc"][0], str(fault["loc"][1])
+        row, field = int(fault["loc"][0]), str(fault["loc"][1])
         cause = fault.get("ctx", {}).get("error")
         allowed = cause.allowed if isinstance(cause, InvalidSymbol) else ALLOWED[field]
-        faults.append((int(row), field, fault["input"], allowed))
+        faults.append((row, field, columns[field][row], allowed))
     return faults
 
 

@@ -11,7 +11,7 @@ from key_value.aio.adapters.pydantic import PydanticAdapter
 from key_value.aio.protocols.key_value import AsyncEnumerateCollectionsProtocol, AsyncEnumerateKeysProtocol
 from pydantic import TypeAdapter, ValidationError
 
-from tradecache.clock import Clock, checked_ttl
+from tradecache.clock import TTL, Clock, checked_ttl
 from tradecache.errors import NotEnumerable
 from tradecache.models import PriceData, checked_symbol, new_ids, price_point, stamp
 from tradecache.points import POINTS, Latest, points_frame, points_of
@@ -81,7 +81,7 @@ class PriceBook:
         volume: float,
         *,
         timestamp: datetime | None = None,
-        ttl: SupportsFloat | None = None,
+        ttl: TTL | None = None,
     ) -> str:
         """Store one point; return its id."""
         point = price_point(
@@ -94,7 +94,7 @@ class PriceBook:
             timed.served("disk", rows=1)
         return data_id
 
-    async def store_frame(self, frame: pd.DataFrame, *, ttl: SupportsFloat | None = None) -> pd.Index:
+    async def store_frame(self, frame: pd.DataFrame, *, ttl: TTL | None = None) -> pd.Index:
         """Store every row of a frame, or none; return the ids in the frame's order."""
         points = points_of(frame)
         seconds = self._ttl(ttl)
@@ -194,7 +194,7 @@ class PriceBook:
             )
         return counts
 
-    def _ttl(self, ttl: SupportsFloat | None) -> float | None:
+    def _ttl(self, ttl: TTL | None) -> float | None:
         return checked_ttl(self._default_ttl if ttl is None else ttl)
 
     async def _scan(self, collection: str, **bounds: Any) -> list[Entry]:
