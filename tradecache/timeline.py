@@ -1,0 +1,212 @@
+"""Which parts of a range are covered, by which segment, and what is left to fetch? No I/O, no clock.
+
+Times are integers, microseconds since the epoch; ranges are half-open, [start, end). The model is Apache
+Druid's timeline: segments are immutable, and where they overlap the newest overshadows the others.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple, Self
+
+import numpy as np
+
+Range = tuple[int, int]
+State = Literal["final", "fresh", "stale", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What is known of one stored segment: the answer of one fetch for one range.
+
+    Attributes:
+        start: The first moment it covers.
+        end: The first moment after it.
+        fetched_at: When it was fetched; of two segments the later one is the truth.
+        fresh_until: When it has to be asked for again; None when it is final.
+        key: Its name in the store, which also orders segments fetched in one instant.
+        outcome: "bars", or why there are none.
+        rows: How many bars it has.
+        size: How many bytes they take.
+    """
+
+    start: int
+    end: int
+    fetched_at: int
+    fresh_until: int | None
+    key: str
+    outcome: str = "bars"
+    rows: int = 0
+    size: int = 0
+
+    def state(self, now: int) -> State:
+        """Say whether it is final, still fresh at `now`, or stale."""
+        if self.fresh_until is None:
+            return "final"
+        return "fresh" if now < self.fresh_until else "stale"
+
+
+class Span(NamedTuple):
+    """A part of a range, the segment that answers for it, and in which state that is."""
+
+    start: int
+    end: int
+    state: State
+    segment: Segment | None
+
+
+class Timeline:
+    """The segments of one series seen newest-wins: for each moment at most one segment, found in O(log n).
+
+    It is immutable. Building it paints the segments over one another, oldest first, on the grid of all
+    their edges.
+    """
+
+    __slots__ = ("_edges", "_owners", "_segments")
+
+    def __init__(self, segments: Iterable[Segment] = ()) -> None:
+        self._segments = sorted(segments, key=lambda segment: (segment.fetched_at, segment.key))
+        starts = np.fromiter((segment.start for segment in self._segments), "int64", len(self._segments))
+        ends = np.fromiter((segment.end for segment in self._segments), "int64", len(self._segments))
+        grid = np.unique(np.concatenate([starts, ends]))
+        owners = np.full(len(grid), -1, dtype="int32")
+        places = zip(
+            np.searchsorted(grid, starts).tolist(), np.searchsorted(grid, ends).tolist(), strict=True
+        )
+        for number, (first, last) in enumerate(places):
+            owners[first:last] = number
+        changes = np.flatnonzero(np.diff(owners, prepend=-1))
+        self._edges = grid[changes].tolist()
+        self._owners = owners[changes].tolist()
+
+    def with_segments(self, added: Iterable[Segment] = (), removed: Iterable[str] = ()) -> Self:
+        """Return a timeline that has some segments more and others, named by their keys, less."""
+        gone = set(removed)
+        kept = (segment for segment in self._segments if segment.key not in gone)
+        return type(self)([*kept, *added])
+
+    def lookup(self, start: int, end: int, now: int) -> list[Span]:
+        """Return the spans of [start, end) in order and without holes, each with what answers for it."""
+        spans = []
+        at = start
+        for piece_start, piece_end, segment in self._pieces(start, end):
+            if at < piece_start:
+                spans.append(Span(at, piece_start, "missing", None))
+            spans.append(Span(piece_start, piece_end, segment.state(now), segment))
+            at = piece_end
+        if at < end:
+            spans.append(Span(at, end, "missing", None))
+        return spans
+
+    def spans(self, now: int) -> list[Span]:
+        """Return everything that is covered, in order."""
+        return [span for span in self.lookup(*self.extent, now) if span.segment is not None]
+
+    @property
+    def extent(self) -> Range:
+        """From the first covered moment to the last; (0, 0) when nothing is covered."""
+        return (self._edges[0], self._edges[-1]) if self._edges else (0, 0)
+
+    def overshadowed(self) -> list[Segment]:
+        """Return the segments of which nothing is seen any more."""
+        seen = set(self._owners)
+        return [segment for number, segment in enumerate(self._segments) if number not in seen]
+
+    def compactions(self, *, max_rows: int, at_least: int = 2) -> list[list[Segment]]:
+        """Plan which segments to put together: runs of final neighbours, each seen as a whole.
+
+        Args:
+            max_rows: The most rows of one run together.
+            at_least: The fewest segments of one run.
+
+        Returns:
+            Disjoint runs in order. The segments of a run touch, so one segment can take their place.
+        """
+        runs: list[list[Segment]] = []
+        end_of_run, rows = None, 0
+        for start, end, segment in self._pieces(*self.extent):
+            if segment.fresh_until is not None or (start, end) != (segment.start, segment.end):
+                end_of_run = None
+                continue
+            if start == end_of_run and rows + segment.rows <= max_rows:
+                runs[-1].append(segment)
+                rows += segment.rows
+            else:
+                runs.append([segment])
+                rows = segment.rows
+            end_of_run = end
+        return [run for run in runs if len(run) >= at_least]
+
+    def __len__(self) -> int:
+        """Count the segments, overshadowed ones among them."""
+        return len(self._segments)
+
+    def __iter__(self) -> Iterator[Segment]:
+        """Go through the segments, the oldest first."""
+        return iter(self._segments)
+
+    def __repr__(self) -> str:
+        """Show how many segments there are."""
+        return f"<Timeline of {len(self):,} segments>"
+
+    def _pieces(self, start: int, end: int) -> Iterator[tuple[int, int, Segment]]:
+        """Yield what is seen of the segments within [start, end), in order."""
+        first = max(0, bisect_right(self._edges, start) - 1)
+        for at in range(first, len(self._edges) - 1):
+            piece_start, piece_end = self._edges[at], self._edges[at + 1]
+            if piece_start >= end:
+                return
+            if self._owners[at] >= 0 and piece_end > start:
+                yield max(piece_start, start), min(piece_end, end), self._segments[self._owners[at]]
+
+
+def needed(spans: Iterable[Span]) -> list[Range]:
+    """Return the ranges of the spans that are stale or missing, neighbours joined."""
+    return merged((span.start, span.end) for span in spans if span.state in {"stale", "missing"})
+
+
+def merged(ranges: Iterable[Range], *, gap: int = 0) -> list[Range]:
+    """Return ranges in order, joined where they overlap or at most `gap` lies between them.
+
+    >>> merged([(7, 9), (0, 2), (3, 5)], gap=1)
+    [(0, 5), (7, 9)]
+    """
+    result: list[Range] = []
+    for start, end in sorted(ranges):
+        if start >= end:
+            continue
+        if result and start - result[-1][1] <= gap:
+            result[-1] = (result[-1][0], max(result[-1][1], end))
+        else:
+            result.append((start, end))
+    return result
+
+
+def clipped(ranges: Iterable[Range], windows: Sequence[Range]) -> list[Range]:
+    """Return the parts of ordered, disjoint ranges that lie within ordered, disjoint windows.
+
+    >>> clipped([(0, 10)], [(2, 4), (6, 20)])
+    [(2, 4), (6, 10)]
+    """
+    result = []
+    at = 0
+    for start, end in ranges:
+        while at < len(windows) and windows[at][1] <= start:
+            at += 1
+        for window_start, window_end in windows[at:]:
+            if window_start >= end:
+                break
+            result.append((max(start, window_start), min(end, window_end)))
+    return result
+
+
+def cut(ranges: Iterable[Range], size: int) -> list[Range]:
+    """Return ranges cut into pieces of at most `size`, each range from its beginning.
+
+    >>> cut([(0, 5)], 2)
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    return [
+        (first, last) for start, end in ranges for first, last in pairwise([*range(start, end, size), end])
+    ]
