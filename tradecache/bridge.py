@@ -12,7 +12,7 @@ import contextvars
 import os
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from tradecache.errors import WrongThread
@@ -54,6 +54,8 @@ class Bridge:
         except BaseException:
             _give_up(call, loop)
             raise
+        if _ending.is_set():
+            _let_end()
         return call.outcome()
 
     def stop(self) -> None:
@@ -69,8 +71,12 @@ class Bridge:
         if self._loop is None or self._thread is None or not self._thread.is_alive():
             loop = asyncio.SelectorEventLoop() if sys.platform == "win32" else asyncio.new_event_loop()
             thread = threading.Thread(target=_serve, args=(loop,), name="tradecache", daemon=True)
-            thread.start()
-            self._loop, self._thread = loop, thread  # last: Ctrl-C may come between any two lines
+            try:
+                thread.start()
+                self._loop, self._thread = loop, thread
+            except BaseException:  # Ctrl-C, and the thread may run by now
+                loop.call_soon_threadsafe(loop.stop)
+                raise
         return self._loop
 
 
@@ -82,16 +88,16 @@ class _Call(Generic[T]):
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
         self._work = work
-        self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
         self._result: list[T] = []
         self._error: BaseException | None = None
-        self._ended = threading.Lock()
-        self._ended.acquire()
+        self.has_ended = False
+        self._end = threading.Lock()
+        self._end.acquire()
 
     def begin(self) -> None:
-        """Begin the work; called by the loop."""
-        self._task = asyncio.get_running_loop().create_task(self._work_through(), context=self._context)
+        """Begin the work; called by the loop, in the context of the caller."""
+        self._task = asyncio.get_running_loop().create_task(self._work_through())
 
     def cancel(self) -> None:
         """Cancel the work; called by the loop."""
@@ -103,15 +109,15 @@ class _Call(Generic[T]):
     def drop(self) -> None:
         """Give up work that was never begun."""
         self._work.close()
-        self._ended.release()
+        self._finish()
 
     def wait(self, timeout: float = -1) -> None:
         """Wait for the work to end."""
         if sys.platform == "win32" and timeout < 0:
-            while not self._ended.acquire(timeout=POLL):
+            while not self._end.acquire(timeout=POLL):
                 pass
         else:
-            self._ended.acquire(timeout=timeout)
+            self._end.acquire(timeout=timeout)
 
     def outcome(self) -> T:
         """Return the result of work that has ended, or raise its error."""
@@ -131,11 +137,17 @@ class _Call(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - it is the caller's, and is raised there
             self._error = error
         finally:
-            self._ended.release()
+            self._finish()
+
+    def _finish(self) -> None:
+        self.has_ended = True
+        self._end.release()
 
 
 def _give_up(call: _Call[Any], loop: asyncio.AbstractEventLoop | None) -> None:
     """Cancel a call whose caller was interrupted, and give it time to stop."""
+    if call.has_ended:
+        return
     if loop is None:
         call.drop()
         return
@@ -183,8 +195,62 @@ class Unfinished(Exception):
     """Raised by `finish` for work that cannot be finished on the spot."""
 
 
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Run a blocking function in a thread of its own and return its result, or raise its error.
+
+    Whoever waits can be cancelled at once; the function then runs on to its end, for nobody. The thread is
+    a daemon, so that a provider that never answers does not keep the interpreter from ending, as the
+    threads of an executor would.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        result, error = _outcome(lambda: context.run(function, *args))
+        with contextlib.suppress(RuntimeError):  # the loop was stopped meanwhile, and nobody waits
+            loop.call_soon_threadsafe(_settle, future, result, error)
+
+    threading.Thread(target=work, name="tradecache call", daemon=True).start()
+    return await future
+
+
+def _outcome(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return function(), None
+    except Exception as error:  # noqa: BLE001 - it is the caller's, and is raised there
+        if not isinstance(error, StopIteration):  # which a future does not take
+            return None, error
+        cause: BaseException = error
+    except BaseException as error:  # noqa: BLE001 - sys.exit() would end the loop of all the others
+        cause = error
+    wrapped = RuntimeError(f"the call ended by {type(cause).__name__}")
+    wrapped.__cause__ = cause
+    return None, wrapped
+
+
+def _settle(future: "asyncio.Future[Any]", result: object, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def loop_in_use() -> asyncio.AbstractEventLoop:
+    """Return the loop that runs in this thread, or else, closed again, one of the kind that would be made."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
+        loop.close()
+        return loop
+
+
 _shared = Bridge()
-_inherited: list[Bridge] = []  # kept, since closing a loop here would close the selector it shares with its owner
+_inherited: list[Bridge] = []  # kept: to close a loop in the child changes the selector of its parent's
+_ending = threading.Event()
 
 
 def shared_bridge() -> Bridge:
@@ -206,4 +272,11 @@ if hasattr(os, "register_at_fork"):
 @atexit.register
 def _stop() -> None:
     """Stop the loop of this process, whichever bridge it has by then."""
+    _ending.set()
     _shared.stop()
+
+
+def _let_end() -> None:
+    """Hold a daemon thread whose work was cancelled because the interpreter ends; it would only complain."""
+    if threading.current_thread() is not threading.main_thread():
+        threading.Event().wait()

@@ -2,29 +2,31 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, SupportsFloat
+from typing import Any, Self
 
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
 from tradecache import stats
-from tradecache.clock import Clock
+from tradecache.clock import TTL, Clock
 from tradecache.errors import CacheClosed, InvalidInput
-from tradecache.export import write_frame
+from tradecache.export import checked_path, write_frame
 from tradecache.models import PriceData, checked_symbol
 from tradecache.points import latest_frame
 from tradecache.prices import PriceBook
 from tradecache.ranges import Moment
 from tradecache.settings import Settings
 from tradecache.stack import build_stack
+from tradecache.stats import Window
 from tradecache.stores.local import LocalStore
 from tradecache.telemetry import Telemetry
 
-Symbols = str | Sequence[str]
+Symbols = str | Iterable[str]
+"""One symbol, or several: a list, an Index, a Series."""
 
 
 class TradingDataCache:
@@ -39,6 +41,7 @@ class TradingDataCache:
     It may be used from several event loops and threads, and as an async context manager.
 
     Raises:
+        InvalidInput: When an argument is not what it should be.
         StoreReadOnly: When the folder can be neither made nor read.
     """
 
@@ -50,9 +53,13 @@ class TradingDataCache:
         clock: Callable[[], datetime] | None = None,
         durable: AsyncKeyValue | None = None,
     ) -> None:
+        if not isinstance(settings, (Settings, type(None))):
+            raise InvalidInput("settings", settings, "a tradecache.Settings")
+        if not isinstance(durable, (AsyncKeyValue, type(None))):
+            raise InvalidInput("durable", durable, "a store of py-key-value (an AsyncKeyValue)")
         chosen = settings or Settings()
         if cache_dir is not None:
-            chosen = chosen.model_copy(update={"cache_dir": _folder(cache_dir)})
+            chosen = chosen.model_copy(update={"cache_dir": cache_dir})
         self.settings = chosen
         self.clock = Clock(clock)
         self.stack = build_stack(chosen, clock=self.clock, durable=durable)
@@ -69,7 +76,7 @@ class TradingDataCache:
         volume: float,
         *,
         timestamp: datetime | None = None,
-        ttl: SupportsFloat | None = None,
+        ttl: TTL | None = None,
     ) -> str:
         """Store one price point and return its id, which is never given twice.
 
@@ -78,7 +85,7 @@ class TradingDataCache:
             price: Positive and finite.
             volume: Zero or more; fractions are fine.
             timestamp: Aware; now by default.
-            ttl: Seconds to live; `settings.default_ttl` by default.
+            ttl: Seconds (or a timedelta) to live; `settings.default_ttl` by default.
 
         Raises:
             InvalidPrice, InvalidSymbol, InvalidTTL: Naming the field and the value; nothing was stored.
@@ -87,12 +94,12 @@ class TradingDataCache:
         self._check_open()
         return await self.book.store(symbol, price, volume, timestamp=timestamp, ttl=ttl)
 
-    async def store_prices(self, frame: pd.DataFrame, *, ttl: SupportsFloat | None = None) -> pd.Index:
+    async def store_prices(self, frame: pd.DataFrame, *, ttl: TTL | None = None) -> pd.Index:
         """Store a frame of price points, all or nothing; return their ids in the frame's order.
 
         Args:
             frame: Columns symbol, price, volume, and timestamp (or an index of timestamps), aware.
-            ttl: Seconds to live, for every row.
+            ttl: Seconds (or a timedelta) to live, for every row.
 
         Raises:
             InvalidPrices: Naming the rows that are no price points; nothing was stored.
@@ -146,8 +153,9 @@ class TradingDataCache:
         end: Moment | None = None,
     ) -> Path:
         """Write `prices(symbols, start, end)` to a Parquet, CSV or Feather file, by its suffix; return the path."""
+        chosen = checked_path(path)
         frame = await self.prices(symbols, start, end)
-        return await asyncio.to_thread(write_frame, frame, Path(path))
+        return await asyncio.to_thread(write_frame, frame, chosen)
 
     async def purge(self) -> pd.Series:
         """Delete what has expired and files that nothing names; return counts of what was done."""
@@ -186,7 +194,7 @@ class TradingDataCache:
         """Return the remembered requests, one to a row, as `TradeCache.events` describes."""
         return stats.events_frame(self.telemetry)
 
-    def hit_rate(self, window: str | float | None = None) -> pd.DataFrame:
+    def hit_rate(self, window: Window | None = None) -> pd.DataFrame:
         """Return the hit rate over time, as `TradeCache.hit_rate` describes."""
         return stats.hit_rate_frame(self.telemetry, window=window)
 
@@ -227,6 +235,7 @@ async def warm_cache(cache: TradingDataCache, symbols: Symbols) -> pd.DataFrame:
     Returns:
         One row for each symbol: rows (points read), seconds, error ("" when all went well).
     """
+    cache._check_open()  # noqa: SLF001 - one module, two halves of one thing
     rows = []
     for symbol in listed(symbols):
         began, count, error = time.perf_counter(), 0, ""
@@ -234,22 +243,20 @@ async def warm_cache(cache: TradingDataCache, symbols: Symbols) -> pd.DataFrame:
             count = await cache.book.warm(symbol)
         except Exception as fault:  # noqa: BLE001 - one bad symbol does not stop the others; it is in the report
             error = f"{type(fault).__name__}: {fault}"
-        rows.append((str(symbol), count, time.perf_counter() - began, error))
+        rows.append((symbol, count, time.perf_counter() - began, error))
     return stats.warm_frame(rows)
 
 
-def listed(symbols: Symbols) -> list[str]:
-    """Return one symbol or several as a list, each checked."""
-    return [checked_symbol(symbol) for symbol in ([symbols] if isinstance(symbols, str) else symbols)]
+def listed(symbols: object) -> list[str]:
+    """Return one symbol or several as a list, each checked, each once."""
+    if isinstance(symbols, str):
+        return [checked_symbol(symbols)]
+    if not isinstance(symbols, Iterable) or isinstance(symbols, (bytes, pd.DataFrame)):
+        raise InvalidInput("symbols", symbols, "a symbol, or several in a list, an Index or a Series")
+    return list(dict.fromkeys(checked_symbol(symbol) for symbol in symbols))
 
 
 async def _cull(store: Any) -> dict[str, int]:
     if hasattr(store, "cull"):
         await store.cull()
     return {}
-
-
-def _folder(cache_dir: object) -> Path:
-    if not isinstance(cache_dir, (str, Path)) or not str(cache_dir):
-        raise InvalidInput("cache_dir", cache_dir, "the path of a folder")
-    return Path(cache_dir).expanduser()

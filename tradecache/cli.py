@@ -2,29 +2,34 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
-from pydantic import ValidationError
 
 from tradecache.errors import InvalidInput, TradeCacheError
+
+INTERRUPTED = 130  # what a shell expects of a command that Ctrl-C has ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0, 1 when something is wrong with the cache, 2 for bad usage."""
     chosen = _parser().parse_args(arguments)
     try:
-        if chosen.command == "demo":
-            from tradecache.demo import run_demo
-
-            return run_demo(picture=chosen.output)
-        return _keep_house(chosen)
-    except (TradeCacheError, ValidationError) as error:
+        code = _run(chosen)
+        print(end="", flush=True)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (TradeCacheError, OSError) as error:
         print(f"tradecache: {error}", file=sys.stderr)
-        return 2 if isinstance(error, (InvalidInput, ValidationError)) else 1
+        return 2 if isinstance(error, InvalidInput) else 1
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,11 +49,17 @@ def _parser() -> argparse.ArgumentParser:
     }
     for name, text in helps.items():
         command = commands.add_parser(name, help=text)
-        command.add_argument(
-            "--cache-dir", type=Path, help="the folder (default: TRADECACHE_CACHE_DIR or the user's)"
-        )
+        command.add_argument("--cache-dir", help="the folder (default: TRADECACHE_CACHE_DIR or the user's)")
         command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    if chosen.command == "demo":
+        from tradecache.demo import run_demo
+
+        return run_demo(picture=chosen.output)
+    return _keep_house(chosen)
 
 
 def _keep_house(chosen: argparse.Namespace) -> int:
@@ -62,5 +73,6 @@ def _keep_house(chosen: argparse.Namespace) -> int:
     elif isinstance(answer, pd.DataFrame) and answer.empty:
         print("all is well")
     else:
-        print(answer.to_string())
+        with pd.option_context("display.max_colwidth", None):  # a path is of use only as a whole
+            print(answer.to_string())
     return int(chosen.command == "verify" and len(answer) > 0)

@@ -8,9 +8,11 @@ from typing import SupportsFloat
 import numpy as np
 
 from tradecache.errors import InvalidInput, InvalidTTL
+from tradecache.forks import fork_safe_lock
 
 ALLOWED = "a callable that returns an aware datetime in UTC"
-SECOND = timedelta(seconds=1)
+SECOND = np.timedelta64(1, "s")
+MICRO = 1_000_000
 STEP = 1.0  # seconds; a smaller move backwards is two threads reading the clock, not a step of the clock
 MAX_TTL = 1e11  # seconds, about 3,170 years: a moment that every clock and ledger row can still hold
 
@@ -23,7 +25,8 @@ class Clock:
 
     A wall clock that is set back (NTP, a virtual machine resumed) must neither revive what has expired
     nor keep what should expire. `seconds()` therefore adds up the backward steps it has seen: after one it
-    goes on from where it was. Forward steps are followed, so that a laptop's sleep counts as time.
+    goes on from where it was; after a small one it stands until the wall clock has caught up. Forward steps
+    are followed, so that a laptop's sleep counts as time.
 
     Args:
         utcnow: A callable that returns an aware datetime in UTC. The system's clock by default.
@@ -42,6 +45,7 @@ class Clock:
         """The wall-clock time as seconds since the epoch."""
         self._last = self.epoch()
         self._offset = 0.0
+        self._stepping = fork_safe_lock()
 
     def now(self) -> datetime:
         """Return the wall-clock time, aware, in UTC."""
@@ -49,12 +53,29 @@ class Clock:
 
     def seconds(self) -> float:
         """Return seconds since the epoch for TTLs: the wall clock, but never stepping back."""
-        seconds = self.epoch() + self._offset
-        if seconds < self._last - STEP:
-            self._offset += self._last - seconds
-            seconds = self._last
-        self._last = seconds
-        return seconds
+        seconds = self._offset + self.epoch()  # in this order: an old offset is noticed, a new one would leap
+        last = self._last
+        if seconds >= last:
+            self._last = seconds
+            return seconds
+        return last if seconds >= last - STEP else self._step_over()
+
+    def micros(self) -> int:
+        """Return `seconds()` as whole microseconds: what expiries are told in, because no float holds them all."""
+        return round(self.seconds() * MICRO)
+
+    def _step_over(self) -> float:
+        """Go on from the last reading, unless another thread has already seen to it."""
+        with self._stepping:
+            behind = self._last - (self._offset + self.epoch())
+            if behind > STEP:
+                self._offset += behind
+            return self._last
+
+
+def lifetime(ttl: float) -> int:
+    """Return seconds to live as whole microseconds, at least one."""
+    return max(1, round(ttl * MICRO))
 
 
 def checked_ttl(ttl: TTL | None) -> float | None:
@@ -69,7 +90,7 @@ def checked_ttl(ttl: TTL | None) -> float | None:
     if ttl is None:
         return None
     allowed = f"a positive number of seconds up to {MAX_TTL:g}, a timedelta, or None for ever"
-    if isinstance(ttl, (bool, str, bytes)):
+    if isinstance(ttl, (bool, np.bool_, str, bytes)):
         raise InvalidTTL(ttl, allowed)
     try:
         seconds = float(ttl / SECOND if isinstance(ttl, (timedelta, np.timedelta64)) else ttl)

@@ -1,6 +1,7 @@
 """What does the cache buy? The main job on real prices: store, read cold, read warm, restart, expire."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from tqdm.auto import tqdm
 
+from tradecache.errors import InvalidInput
 from tradecache.frames import TradeCache
 from tradecache.samples import sample_points
 
@@ -43,7 +45,12 @@ def run_demo(*, picture: Path | None = None) -> int:
 
     Returns:
         0 when every point that should have come back did, 1 otherwise.
+
+    Raises:
+        InvalidInput: When no chart can be saved there.
+        MissingDependency: When bokeh_sampledata is not installed.
     """
+    path = _checked_picture(picture or Path(PICTURE))
     points = sample_points()
     first, last = points["timestamp"].iloc[0], points["timestamp"].iloc[-1]
     print(
@@ -51,7 +58,7 @@ def run_demo(*, picture: Path | None = None) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="tradecache-demo-") as folder, TradeCache(folder) as cache:
         steps = _tour(cache, points, folder)
-        path = _save_chart(cache, picture or Path(PICTURE))
+        _save_chart(cache, path)
         _report(cache, steps)
         print(f"\nhit rate over time: {path.resolve()}")
     return int(_lost(steps, points) > 0)
@@ -121,13 +128,21 @@ def _report(cache: TradeCache, steps: list[Step]) -> None:
     print(cache.get_cache_statistics())
 
 
-def _save_chart(cache: TradeCache, path: Path) -> Path:
+def _checked_picture(path: Path) -> Path:
+    """Return `path` if a chart can be saved there, which is better known before the work than after it."""
+    if path.suffix.lower() != ".png":
+        raise InvalidInput("output", str(path), "the name of a .png file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InvalidInput("output", str(path), "a file that may be written; choose one with --output")
+    return path
+
+
+def _save_chart(cache: TradeCache, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     cache.plot.hit_rate(ax=figure.subplots())
     figure.savefig(path, dpi=120)
-    return path
 
 
 def _lost(steps: list[Step], points: pd.DataFrame) -> int:

@@ -4,6 +4,7 @@ TradeCacheError
 ├── InvalidInput          (ValueError)       an argument that cannot be what it claims to be
 │   ├── InvalidPrice                         one field of one price point
 │   ├── InvalidPrices                        rows of a frame of price points; nothing was stored
+│   ├── InvalidBars                          rows of a frame of bars, or the frame itself; nothing was stored
 │   ├── InvalidSymbol                        a name that cannot be kept apart from others
 │   └── InvalidTTL        (InvalidTTLError)  a time to live that is not a positive, finite number
 ├── EntryTooLarge         (EntryTooLargeError, ValueError)  larger than `max_entry_bytes`
@@ -14,9 +15,18 @@ TradeCacheError
 │   ├── StoreFull                            no space left on the device
 │   ├── StoreReadOnly     (PermissionError)  the folder may not be written
 │   └── StoreDamaged                         the ledger was damaged and has been put aside
+├── SourceError                              a source of bars did not answer
+│   ├── RateLimited                          too many requests; may pass
+│   ├── SourceUnavailable (ConnectionError)  the network, the provider or a time limit; may pass
+│   └── UnknownSymbol     (LookupError)      the provider has no such instrument
+├── NoBars                (LookupError)      a source's answer: there are none in this range, and why
+├── NotEnumerable         (NotImplementedError)  a store that was passed in cannot list all its keys
 ├── CacheClosed           (RuntimeError)     a cache was used after `close()`
 ├── WrongThread           (RuntimeError)     a sync call from inside the private loop, which would wait for itself
+├── NestingRefused        (RuntimeError)     asyncio cannot be patched, another loop than its own is in use
 └── MissingDependency     (ImportError)      an optional package is not installed
+
+and one warning, StaleDataWarning (UserWarning): bars that are no longer fresh were handed out.
 """
 
 from collections.abc import Sequence
@@ -30,6 +40,18 @@ MAX_SHOWN_ROWS = 5
 
 class TradeCacheError(Exception):
     """The root: everything that tradecache raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Take the values along, so that an error can be copied and sent from one process to another."""
+        return rebuilt, (type(self), self.args, self.__dict__)
+
+
+def rebuilt(kind: type[TradeCacheError], args: tuple[Any, ...], values: dict[str, Any]) -> TradeCacheError:
+    """Return an error with the values of another, whatever its constructor asks for."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(values)
+    return error
 
 
 class InvalidInput(TradeCacheError, ValueError):
@@ -63,14 +85,35 @@ class InvalidTTL(InvalidInput, InvalidTTLError):
 class InvalidPrices(InvalidInput):
     """Raised when rows of a frame are not price points; nothing of the frame was stored.
 
-    `rows` holds one `(position, field, value, allowed)` for each fault, in the order of the frame.
+    `rows` holds one `(position, field, value, allowed)` for each fault, in the order of the frame;
+    `field`, `value` and `allowed` are those of the first.
     """
 
     def __init__(self, rows: Sequence[tuple[int, str, object, str]]) -> None:
         self.rows = list(rows)
+        _, self.field, self.value, self.allowed = self.rows[0]
         shown = "; ".join(
             f"row {position}: {field} is {shorten(value)}, but must be {allowed}"
             for position, field, value, allowed in self.rows[:MAX_SHOWN_ROWS]
+        )
+        more = len(self.rows) - MAX_SHOWN_ROWS
+        tail = f"; and {more} more" if more > 0 else ""
+        Exception.__init__(self, f"nothing was stored: {shown}{tail}")
+
+
+class InvalidBars(InvalidInput):
+    """Raised when a frame, or rows of it, cannot be bars; nothing of it was stored.
+
+    `rows` holds one `(timestamp, field, value, allowed)` for each fault, in the order of the frame, with None
+    as timestamp where the fault is the frame's; `field`, `value` and `allowed` are those of the first.
+    """
+
+    def __init__(self, rows: Sequence[tuple[object, str, object, str]]) -> None:
+        self.rows = list(rows)
+        _, self.field, self.value, self.allowed = self.rows[0]
+        shown = "; ".join(
+            f"{'' if label is None else f'{label}: '}{field} is {shorten(value)}, but must be {allowed}"
+            for label, field, value, allowed in self.rows[:MAX_SHOWN_ROWS]
         )
         more = len(self.rows) - MAX_SHOWN_ROWS
         tail = f"; and {more} more" if more > 0 else ""
@@ -97,12 +140,15 @@ class NotStorable(TradeCacheError, SerializationError, TypeError):
 
 
 class NotEnumerable(TradeCacheError, NotImplementedError):
-    """Raised when a store that was passed in cannot list all its keys, and the question needs them."""
+    """Raised when a store that was passed in cannot list all its keys, and the question needs them.
+
+    `store` is the name of its class.
+    """
 
     def __init__(self, store: object) -> None:
-        self.store = store
+        self.store = type(store).__name__
         super().__init__(
-            f"{type(store).__name__} cannot list all its keys (py-key-value's stores stop at 10,000); "
+            f"{self.store} cannot list all its keys (py-key-value's stores stop at 10,000); "
             "get_price, store_price and delete_price work with it, questions by time need a LocalStore"
         )
 
@@ -148,6 +194,80 @@ class StoreDamaged(StoreError):
     sentence = "had a damaged ledger, which is now in quarantine/"
 
 
+class SourceError(TradeCacheError):
+    """Raised when a source did not answer.
+
+    `source` and `symbol` are filled in where they are empty when the error comes out of a source, so a source
+    of your own need only say why.
+    """
+
+    sentence = "did not answer"
+
+    def __init__(self, reason: object = "", *, source: str = "", symbol: str = "") -> None:
+        self.reason = str(reason)
+        self.source = source
+        self.symbol = symbol
+        super().__init__()
+
+    def __str__(self) -> str:
+        """Build the sentence from what is known by now."""
+        about = f" for {self.symbol!r}" if self.symbol else ""
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"{self.source or 'the source'} {self.sentence}{about}{reason}"
+
+
+class RateLimited(SourceError):
+    """Raised when a source was asked too often; `retry_after` are the seconds it wants to be left alone, if known."""
+
+    sentence = "was asked too often"
+
+    def __init__(
+        self, retry_after: float | None = None, *, reason: object = "", source: str = "", symbol: str = ""
+    ) -> None:
+        super().__init__(reason, source=source, symbol=symbol)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        """Build the sentence from what is known by now."""
+        wait = "" if self.retry_after is None else f"; ask again in {self.retry_after:.3g} s"
+        return super().__str__() + wait
+
+
+class SourceUnavailable(SourceError, ConnectionError):
+    """Raised when a source cannot be reached, fails, or takes too long."""
+
+
+class UnknownSymbol(SourceError, LookupError):
+    """Raised when a source knows no instrument of that name."""
+
+    def __init__(self, symbol: str = "", *, reason: object = "", source: str = "") -> None:
+        super().__init__(reason, source=source, symbol=symbol)
+
+    def __str__(self) -> str:
+        """Build the sentence from what is known by now."""
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"{self.source or 'the source'} knows no symbol {self.symbol!r}{reason}"
+
+
+class NoBars(TradeCacheError, LookupError):
+    """Raised by a source as its answer: there are no bars in this range, for one of `REASONS`.
+
+    It is remembered, as bars are. Where nothing is known but that none came, a source returns an empty frame.
+    """
+
+    REASONS = ("closed", "no_trades", "before_listing", "outside_window")
+
+    def __init__(self, reason: str) -> None:
+        if reason not in self.REASONS:
+            raise InvalidInput("reason", reason, f"one of {', '.join(self.REASONS)}")
+        self.reason = reason
+        super().__init__(f"there are no bars in this range: {reason}")
+
+
+class StaleDataWarning(UserWarning):
+    """Issued when a source failed and what is handed out instead is no longer fresh."""
+
+
 class CacheClosed(TradeCacheError, RuntimeError):
     """Raised when a cache is used after `close()`."""
 
@@ -190,5 +310,8 @@ def shorten(value: Any, limit: int = 80) -> str:
     >>> shorten("x" * 200, limit=12)
     "'xxxxxxxx..."
     """
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a Timestamp before year 1 has none, and the sentence must be built
+        text = f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= limit else text[: limit - 3] + "..."

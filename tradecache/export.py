@@ -15,6 +15,18 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
 }
 
 
+def checked_path(path: object) -> Path:
+    """Return where to write, with ~ as the home folder.
+
+    Raises:
+        InvalidInput: For a suffix other than .parquet, .csv and .feather.
+    """
+    chosen = Path(path) if isinstance(path, (str, Path)) else Path()
+    if chosen.suffix.lower() not in WRITERS or "\0" in str(chosen):
+        raise InvalidInput("path", path, f"the path of a file that ends in {', '.join(WRITERS)}")
+    return chosen.expanduser()
+
+
 def write_frame(frame: pd.DataFrame, path: Path) -> Path:
     """Write `frame` to `path` in the format of its suffix; an old file stays whole until the new one is.
 
@@ -25,12 +37,10 @@ def write_frame(frame: pd.DataFrame, path: Path) -> Path:
         InvalidInput: For a suffix other than .parquet, .csv and .feather.
         OSError: When the file cannot be written.
     """
-    writer = WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise InvalidInput("path", str(path), f"a file name that ends in {', '.join(WRITERS)}")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    path = checked_path(path)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        writer(frame, temporary)
+        WRITERS[path.suffix.lower()](frame, temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

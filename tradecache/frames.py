@@ -6,18 +6,20 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, SupportsFloat, TypeVar
+from typing import Any, Self, TypeVar
 
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
 from tradecache.bridge import Unfinished, finish, shared_bridge
 from tradecache.cache import Symbols, TradingDataCache, warm_cache
+from tradecache.clock import TTL
 from tradecache.errors import CacheClosed
 from tradecache.models import PriceData
 from tradecache.plots import Plots
 from tradecache.ranges import Moment
 from tradecache.settings import Settings
+from tradecache.stats import Window
 
 T = TypeVar("T")
 
@@ -66,7 +68,7 @@ class TradeCache:
         volume: float,
         *,
         timestamp: datetime | None = None,
-        ttl: SupportsFloat | None = None,
+        ttl: TTL | None = None,
     ) -> str:
         """Store one price point and return its id, which is never given twice.
 
@@ -75,7 +77,7 @@ class TradeCache:
             price: Positive and finite.
             volume: Zero or more; fractions are fine.
             timestamp: Aware; now by default.
-            ttl: Seconds to live; `settings.default_ttl` by default, and None there means for ever.
+            ttl: Seconds (or a timedelta) to live; `settings.default_ttl` by default, and None there means for ever.
 
         Raises:
             InvalidPrice, InvalidSymbol, InvalidTTL: Naming the field and the value; nothing was stored.
@@ -83,13 +85,13 @@ class TradeCache:
         """
         return self._run(self.core.store_price(symbol, price, volume, timestamp=timestamp, ttl=ttl))
 
-    def store_prices(self, frame: pd.DataFrame, *, ttl: SupportsFloat | None = None) -> pd.Index:
+    def store_prices(self, frame: pd.DataFrame, *, ttl: TTL | None = None) -> pd.Index:
         """Store a frame of price points, all or nothing; return their ids in the frame's order.
 
         Args:
             frame: Columns symbol, price, volume, and timestamp (or an index of timestamps), aware.
                 Other columns are left out.
-            ttl: Seconds to live, for every row.
+            ttl: Seconds (or a timedelta) to live, for every row.
 
         Raises:
             InvalidPrices: Naming the rows that are no price points; nothing was stored.
@@ -192,12 +194,12 @@ class TradeCache:
         """
         return self.core.events()
 
-    def hit_rate(self, window: str | float | None = None) -> pd.DataFrame:
+    def hit_rate(self, window: Window | None = None) -> pd.DataFrame:
         """Return the hit rate of reads over time.
 
         Args:
-            window: Width of each bin, as seconds or as pandas spells it ("10s"); a hundredth of the time
-                by default.
+            window: Width of each bin, as seconds, a timedelta or as pandas spells it ("10s"); a hundredth of
+                the time by default.
 
         Returns:
             Index time (UTC); columns requests, memory and disk (share of requests that each served, 0 to
@@ -245,8 +247,7 @@ class TradeCache:
 
     def __repr__(self) -> str:
         """Name the folder and how often the cache was hit."""
-        state = "closed" if self._closed else _spelt_rate(self.get_cache_statistics())
-        return f"<TradeCache {str(self.settings.cache_dir)!r}, {state}>"
+        return f"<TradeCache {str(self.settings.cache_dir)!r}, {self._state()}>"
 
     def _repr_html_(self) -> str:
         """Show a small card: folder, memory, hit rate. It reads no file and cannot raise."""
@@ -254,13 +255,17 @@ class TradeCache:
         rows = {
             "folder": str(self.settings.cache_dir),
             "memory": f"{memory['bytes'] / 1e6:,.1f} of {memory['max_bytes'] / 1e6:,.0f} MB, {memory['entries']:,} entries",
-            "requests": _spelt_rate(self.get_cache_statistics()),
+            "requests": self._state(),
         }
         cells = "".join(
             f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{html.escape(value)}</td></tr>"
             for name, value in rows.items()
         )
-        return f"<table><caption>TradeCache</caption>{cells}</table>"
+        card = f"<table><caption>TradeCache</caption>{cells}</table>"
+        return card.encode(errors="replace").decode()  # a folder's name may hold what UTF-8 cannot
+
+    def _state(self) -> str:
+        return "closed" if self._closed else _spelt_rate(self.get_cache_statistics())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if self._closed:

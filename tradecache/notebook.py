@@ -1,10 +1,13 @@
 """What does a notebook need beyond the sync face?"""
 
 import asyncio
+import re
 from importlib.metadata import PackageNotFoundError, version
 
+from tradecache.bridge import loop_in_use
 from tradecache.errors import MissingDependency, NestingRefused
 
+OLDEST = (1, 7, 3)
 PACKAGE = "nest-asyncio2>=1.7.3"
 
 
@@ -19,23 +22,19 @@ def allow_nested_run() -> None:
         MissingDependency: When nest-asyncio2 1.7.3 or later is not installed.
         NestingRefused: When the running loop is not asyncio's own (uvloop, for one).
     """
-    try:
-        found = tuple(int(part) for part in version("nest-asyncio2").split(".")[:3])
-    except PackageNotFoundError as error:
-        raise MissingDependency(PACKAGE, "notebook") from error
-    if found < (1, 7, 3):
+    if _installed("nest-asyncio2") < OLDEST:
         raise MissingDependency(PACKAGE, "notebook")
     import nest_asyncio2
 
-    try:
-        nest_asyncio2.apply()
-    except ValueError as error:
-        raise NestingRefused(_loop_name()) from error
+    loop = loop_in_use()
+    if not isinstance(loop, asyncio.BaseEventLoop):  # asked before nest-asyncio2 patches what it then refuses
+        raise NestingRefused(f"{type(loop).__module__}.{type(loop).__qualname__}")
+    nest_asyncio2.apply()
 
 
-def _loop_name() -> str:
+def _installed(package: str) -> tuple[int, ...]:
+    """Return the version of a package, () when it is not installed."""
     try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return "the event loop policy in use"
-    return f"{type(loop).__module__}.{type(loop).__qualname__}"
+        return tuple(int(part) for part in re.findall(r"\d+", version(package))[:3])
+    except PackageNotFoundError:
+        return ()

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
+from tradecache.errors import InvalidInput
+from tradecache.stats import Window
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -18,7 +21,7 @@ STYLES = {  # Okabe and Ito's colours for every eye, and hatches for print
 class Charted(Protocol):
     """What a chart needs to know of a cache."""
 
-    def hit_rate(self, window: str | float | None = None) -> pd.DataFrame:
+    def hit_rate(self, window: Window | None = None) -> pd.DataFrame:
         """Return shares of requests over time."""
 
 
@@ -28,7 +31,7 @@ class Plots:
     def __init__(self, cache: Charted) -> None:
         self._cache = cache
 
-    def hit_rate(self, *, window: str | float | None = None, ax: "Axes | None" = None, **line: Any) -> "Axes":
+    def hit_rate(self, *, window: Window | None = None, ax: "Axes | None" = None, **line: Any) -> "Axes":
         """Draw which share of the reads each tier served over time, and the hit rate since the beginning.
 
         Args:
@@ -40,8 +43,8 @@ class Plots:
             The Axes: x in seconds since the first read, y from 0 to 100%.
         """
         frame = self._cache.hit_rate(window)
-        frame["missed"] = 1.0 - frame["hit_rate"]
-        axes = ax if ax is not None else _new_axes()
+        frame = frame.assign(missed=1.0 - frame["hit_rate"])
+        axes = _new_axes() if ax is None else _checked_axes(ax)
         seconds = _seconds(frame.index)
         bottom = np.zeros(len(frame))
         for column, (colour, hatch, label) in STYLES.items():
@@ -66,6 +69,14 @@ def _new_axes() -> "Axes":
 
     _, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     return axes
+
+
+def _checked_axes(ax: object) -> "Axes":
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes):
+        raise InvalidInput("ax", ax, "a matplotlib Axes (one of those that plt.subplots returns)")
+    return ax
 
 
 def _seconds(index: pd.Index) -> "np.ndarray[Any, np.dtype[np.float64]]":

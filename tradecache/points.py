@@ -34,7 +34,7 @@ class Latest(NamedTuple):
     ttl: float | None
 
 
-def point_of(entry: Entry) -> PriceData | None:
+def point_in(entry: Entry) -> PriceData | None:
     """Return the point that is stored in an entry; what is no point is a logged miss."""
     try:
         return PriceData.model_validate_json(entry.value)
@@ -51,7 +51,7 @@ def points_frame(entries: Sequence[Entry]) -> pd.DataFrame:
     try:
         table = _table([entry.value for entry in entries])
     except pa.ArrowInvalid:
-        found = [(entry, point) for entry in entries if (point := point_of(entry)) is not None]
+        found = [(entry, point) for entry in entries if (point := point_in(entry)) is not None]
         entries = [entry for entry, _ in found]
         table = _table([point.model_dump_json().encode() for _, point in found])
     stamps = table["timestamp"].cast(pa.int64()).to_numpy().view("M8[us]")
@@ -83,9 +83,15 @@ def _table(texts: Sequence[bytes]) -> pa.Table:
     reader = pa.BufferReader(pa.py_buffer(b"\n".join(texts)))
     options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
     table = pyarrow.json.read_json(reader, parse_options=options)
-    if len(table) != len(texts) or any(column.null_count for column in table.columns):
+    if len(table) != len(texts) or not _is_sound(table):
         raise pa.ArrowInvalid("not every text is a price point")
     return table
+
+
+def _is_sound(table: pa.Table) -> bool:
+    if any(column.null_count for column in table.columns):
+        return False
+    return bool(table["price"].to_numpy().min() > 0 and table["volume"].to_numpy().min() >= 0)
 
 
 def points_of(frame: pd.DataFrame) -> list[PriceData]:

@@ -9,12 +9,22 @@ from typing import Any, Protocol, Self, SupportsFloat, runtime_checkable
 import pandas as pd
 from key_value.aio.adapters.pydantic import PydanticAdapter
 from key_value.aio.protocols.key_value import AsyncEnumerateCollectionsProtocol, AsyncEnumerateKeysProtocol
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
+from pydantic_core import to_json
 
 from tradecache.clock import TTL, Clock, checked_ttl
 from tradecache.errors import NotEnumerable
-from tradecache.models import PriceData, checked_symbol, new_ids, price_point, stamp
-from tradecache.points import POINTS, Latest, points_frame, points_of
+from tradecache.models import (
+    PriceData,
+    checked_id,
+    checked_symbol,
+    new_ids,
+    point_value,
+    price_point,
+    stamp,
+    validated_point,
+)
+from tradecache.points import POINTS, Latest, point_in, points_frame, points_of
 from tradecache.ranges import Moment, first_moment, last_moment
 from tradecache.stack import Stack
 from tradecache.stores.local import Entry, LocalStore
@@ -37,9 +47,6 @@ class OrderedStore(Protocol):
         """Return live entries with `start` <= key < `end`."""
 
 
-validated = TypeAdapter(PriceData).validator.validate_python  # a third less than `model_validate`
-
-
 class PointAdapter(PydanticAdapter[PriceData]):
     """Reads and writes points without the adapter's run-time type checks, which cost more than the work."""
 
@@ -49,7 +56,7 @@ class PointAdapter(PydanticAdapter[PriceData]):
         if value is None:
             return None
         try:
-            point: PriceData = validated(value)
+            point: PriceData = validated_point(value)
         except ValidationError as error:
             log.warning("%r in %r is no price point: %s", key, collection, error.errors(include_input=False))
             return None
@@ -59,7 +66,7 @@ class PointAdapter(PydanticAdapter[PriceData]):
         self, key: str, value: PriceData, *, collection: str | None = None, ttl: SupportsFloat | None = None
     ) -> None:
         """Store a point."""
-        await self._key_value.put(key, value.model_dump(mode="json"), collection=collection, ttl=ttl)
+        await self._key_value.put(key, point_value(value, mode="json"), collection=collection, ttl=ttl)
 
 
 class PriceBook:
@@ -84,9 +91,8 @@ class PriceBook:
         ttl: TTL | None = None,
     ) -> str:
         """Store one point; return its id."""
-        point = price_point(
-            symbol=symbol, price=price, volume=volume, timestamp=timestamp or self._clock.now()
-        )
+        moment = self._clock.now() if timestamp is None else timestamp
+        point = price_point(symbol=symbol, price=price, volume=volume, timestamp=moment)
         seconds = self._ttl(ttl)
         (data_id,) = new_ids([stamp(point.timestamp)])
         with _Timed(self._telemetry, "put", symbol) as timed:
@@ -109,6 +115,7 @@ class PriceBook:
     async def get(self, symbol: str, data_id: str) -> PriceData | None:
         """Return one point, None when there is none or it has expired."""
         collection = PREFIX + checked_symbol(symbol)
+        checked_id(data_id)
         began = time.perf_counter()
         try:
             point: PriceData | None = await self._adapter.point(data_id, collection=collection)
@@ -130,29 +137,34 @@ class PriceBook:
         """Whether `get` can be answered in any thread, without an event loop: by memory or by a folder."""
         store = self._stack.durable
         return isinstance(store, LocalStore) or self._stack.tiers.holds(
-            data_id, collection=PREFIX + checked_symbol(symbol)
+            checked_id(data_id), collection=PREFIX + checked_symbol(symbol)
         )
 
     async def latest(self, symbol: str) -> Latest | None:
         """Return the newest live point of a symbol and its TTL."""
         collection = PREFIX + checked_symbol(symbol)
         with _Timed(self._telemetry, "latest", symbol) as timed:
-            found = await self._scan(collection, last=1)
-            if not found:
-                timed.served("none", rows=0)
-                return None
-            (entry,) = found
-            timed.served("disk", rows=1)
-            left = None if entry.expires is None else entry.expires / 1e6 - self._clock.seconds()
-            return Latest(PriceData.model_validate_json(entry.value), left)
+            found = await self._newest(collection)
+            timed.served("disk" if found else "none", rows=int(found is not None))
+        return found
 
     async def delete(self, symbol: str, data_id: str) -> bool:
         """Delete one point; return whether there was one."""
         collection = PREFIX + checked_symbol(symbol)
+        checked_id(data_id)
         with _Timed(self._telemetry, "delete", symbol) as timed:
             deleted: bool = await self._adapter.delete(data_id, collection=collection)
             timed.served("disk" if deleted else "none", rows=int(deleted))
         return deleted
+
+    async def _newest(self, collection: str) -> Latest | None:
+        for last in (1, None):  # the newest entry may be damaged: then look at all of them
+            for entry in reversed(await self._scan(collection, last=last)):
+                point = point_in(entry)
+                if point is not None:
+                    left = None if entry.expires is None else entry.expires / 1e6 - self._clock.seconds()
+                    return Latest(point, left)
+        return None
 
     async def symbols(self) -> list[str]:
         """Return the symbols that have points, in order."""
@@ -167,8 +179,7 @@ class PriceBook:
     ) -> pd.DataFrame:
         """Return the live points of some symbols in a range of time, as `TradeCache.prices` describes."""
         wanted = await self.symbols() if symbols is None else [checked_symbol(symbol) for symbol in symbols]
-        first, last = first_moment(start), last_moment(end)
-        bounds = {"start": stamp(first) if first else "", "end": stamp(last) + "." if last else None}
+        bounds = _bounds(start, end)
         with _Timed(self._telemetry, "prices", wanted[0] if len(wanted) == 1 else "") as timed:
             parts = [
                 points_frame(await self._scan(PREFIX + symbol, **bounds)) for symbol in dict.fromkeys(wanted)
@@ -182,16 +193,14 @@ class PriceBook:
         self, symbols: Sequence[str], start: Moment | None, end: Moment | None
     ) -> dict[str, int]:
         """Delete the live points of some symbols in a range of time; return how many, by symbol."""
-        first, last = first_moment(start), last_moment(end)
-        counts = {}
+        bounds = _bounds(start, end)
+        counts: dict[str, int] = {}
         for symbol in symbols:
             collection = PREFIX + checked_symbol(symbol)
-            entries = await self._scan(
-                collection, start=stamp(first) if first else "", end=stamp(last) + "." if last else None
-            )
-            counts[symbol] = await self._adapter.delete_many(
-                [entry.key for entry in entries], collection=collection
-            )
+            with _Timed(self._telemetry, "delete", symbol) as timed:
+                keys = [entry.key for entry in await self._scan(collection, **bounds)]
+                counts[symbol] = await self._adapter.delete_many(keys, collection=collection)
+                timed.served("disk" if counts[symbol] else "none", rows=counts[symbol])
         return counts
 
     def _ttl(self, ttl: TTL | None) -> float | None:
@@ -220,7 +229,7 @@ class PriceBook:
         entries = [
             Entry(
                 key,
-                PriceData(**value).model_dump_json().encode(),
+                to_json(value),
                 0,
                 None if ttl is None else int((now + ttl) * 1e6),
             )
@@ -228,6 +237,12 @@ class PriceBook:
             if value is not None
         ]
         return entries if last is None else entries[-last:]
+
+
+def _bounds(start: Moment | None, end: Moment | None) -> dict[str, str | None]:
+    """Return the first id of a range of time, and the first that is behind it."""
+    first, last = first_moment(start), last_moment(end)
+    return {"start": stamp(first) if first else "", "end": stamp(last) + "." if last else None}
 
 
 class _Timed:

@@ -1,5 +1,7 @@
 """Which real market data is there without a network?"""
 
+from functools import cache
+
 import pandas as pd
 
 from tradecache.errors import MissingDependency
@@ -19,17 +21,38 @@ def sample_points() -> pd.DataFrame:
     Raises:
         MissingDependency: When bokeh_sampledata is not installed.
     """
-    try:
-        from bokeh_sampledata.stocks import data
-    except ImportError as error:
-        raise MissingDependency("bokeh_sampledata", "demo") from error
-    closes = (pd.to_datetime(data["date"]) + CLOSE).dt.tz_localize("America/New_York")
+    data = _rows()
+    closes = (data["date"] + CLOSE).dt.tz_localize("America/New_York")
     frame = pd.DataFrame(
         {
-            "symbol": data["ticker"].astype("str"),
-            "price": data["close"].astype("float64"),
+            "symbol": data["ticker"],
+            "price": data["close"],
             "volume": data["volume"].astype("float64"),
             "timestamp": closes.dt.tz_convert("UTC").dt.as_unit("us"),
         }
     )
     return frame.sort_values(["timestamp", "symbol"], ignore_index=True)
+
+
+@cache
+def sample_bars() -> dict[str, pd.DataFrame]:
+    """Return the daily bars of the same five stocks, by symbol: raw prices, and `adj_close` beside them.
+
+    Returns:
+        Frames with session dates as index `timestamp`; open, high, low, close and adj_close in US dollars,
+        volume in shares.
+
+    Raises:
+        MissingDependency: When bokeh_sampledata is not installed.
+    """
+    data = _rows().rename(columns={"date": "timestamp"}).set_index("timestamp")
+    return {str(symbol): bars.drop(columns="ticker") for symbol, bars in data.groupby("ticker")}
+
+
+def _rows() -> pd.DataFrame:
+    try:
+        from bokeh_sampledata.stocks import data
+    except ImportError as error:
+        raise MissingDependency("bokeh_sampledata", "demo") from error
+    rows: pd.DataFrame = data.astype({"ticker": "str", "close": "float64"})
+    return rows.assign(date=pd.to_datetime(rows["date"]).dt.as_unit("us"))

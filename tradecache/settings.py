@@ -3,22 +3,57 @@
 import difflib
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import platformdirs
-from pydantic import BeforeValidator, ByteSize, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    ByteSize,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-PREFIX = "TRADECACHE_"
+from tradecache.clock import MAX_TTL, SECOND
+from tradecache.errors import InvalidInput
 
-Seconds = Annotated[float, Field(gt=0, le=1e11, allow_inf_nan=False)]
-Bytes = Annotated[ByteSize, Field(gt=0)]
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+PREFIX = "TRADECACHE_"
+SHOULD = "Input should be "  # how pydantic begins to say what is allowed
 
 
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("seconds", SHOULD + "a positive number of seconds, or a timedelta")
+    return value / SECOND if isinstance(value, timedelta) else value
+
+
+def _bytes(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return handler(None if isinstance(value, bool) else value)
+    except ValidationError as error:
+        allowed = 'a positive, whole number of bytes, such as 1000000, or a size, such as "256MiB"'
+        raise PydanticCustomError("bytes", SHOULD + allowed) from error
+
+
+def _folder(value: object) -> Path:
+    if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
+        raise PydanticCustomError("folder", SHOULD + "the path of a folder")
+    return Path(value).expanduser().absolute()  # the same folder also after an `os.chdir`
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=MAX_TTL, allow_inf_nan=False)]
+Bytes = Annotated[ByteSize, Field(gt=0), WrapValidator(_bytes)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
 class Settings(BaseSettings):
@@ -28,16 +63,20 @@ class Settings(BaseSettings):
     are bytes and may carry a unit ("256MiB"); times are seconds. The object is frozen; make another one
     with `settings.model_copy(update=...)` or by calling `Settings` again.
 
+    Raises:
+        InvalidInput: For a name that is no setting (listing those that are), and for a value that a setting
+            cannot have (saying what it can).
+
     >>> Settings(memory_bytes="64MiB").memory_bytes
     67108864
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True)
 
-    cache_dir: Path = Field(
+    cache_dir: Annotated[Path, BeforeValidator(_folder)] = Field(
         default_factory=lambda: platformdirs.user_cache_path("tradecache", appauthor=False)
     )
-    """The folder that holds the durable tier; made with mode 0700 when it is first used."""
+    """The folder that holds the durable tier; made with mode 0700 when it is first used; ~ is your home."""
     memory_bytes: Bytes = Field(default=ByteSize(256 * 1024**2))
     """How many bytes of values the memory tier may hold."""
     memory_ttl: Seconds = 1800.0
@@ -63,6 +102,18 @@ class Settings(BaseSettings):
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "DEBUG"
     """The level at which each operation of the durable tier is logged; faults are always warnings."""
 
+    if not TYPE_CHECKING:  # a type checker reads the signature off the fields
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise _first_fault(error) from None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002 - pydantic's signature
+        """Return other settings, with `update` checked as any argument is."""
+        return type(self)(**(self.model_dump() | dict(update or {})))
+
     @model_validator(mode="before")
     @classmethod
     def _known_names(cls, values: Any) -> Any:
@@ -87,5 +138,13 @@ def _refuse_unknown(name: str, known: Mapping[str, Any], shown: str | None = Non
     if name in known:
         return
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"{shown or name!r} is no setting.{hint} Allowed: {', '.join(known)}")
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise InvalidInput("setting", shown or name, f"one of {', '.join(known)}{hint}")
+
+
+def _first_fault(error: ValidationError) -> InvalidInput:
+    fault: Any = error.errors()[0]
+    cause = fault.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidInput):
+        return cause
+    return InvalidInput(str(fault["loc"][0]), fault["input"], fault["msg"].removeprefix(SHOULD))

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from key_value.aio.protocols.key_value import AsyncKeyValue
-from key_value.aio.wrappers.limit_size import LimitSizeWrapper
 
 from tradecache.clock import Clock
 from tradecache.settings import Settings
 from tradecache.stores.hot import HotStore
 from tradecache.stores.local import LocalStore
 from tradecache.tiers import Invalidating, TieredCache
-from tradecache.wrappers import TRANSIENT, OperationLog, Retry, TierStatistics
+from tradecache.wrappers import TRANSIENT, OperationLog, Retry, SizeLimit, TierStatistics
 
 log = logging.getLogger("tradecache")
 
@@ -77,15 +76,7 @@ class Stack:
 
 def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | None = None) -> Stack:
     """Build the stack that `settings` describe, over a `LocalStore` or over the store passed in."""
-    store = durable or LocalStore(
-        settings.cache_dir,
-        clock=clock,
-        compression=settings.compression,
-        sync=settings.sync,
-        lock_wait=settings.lock_wait,
-        disk_bytes=settings.disk_bytes,
-        max_entry_bytes=settings.max_entry_bytes,
-    )
+    store = _local_store(settings, clock=clock) if durable is None else durable
     memory = HotStore(max_bytes=settings.memory_bytes, clock=clock)
     counted_memory = TierStatistics(memory)
     foreign_commits = store.foreign_commits if isinstance(store, LocalStore) else _never
@@ -99,11 +90,7 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
     counted_disk = TierStatistics(
         OperationLog(retrying, logger=log, log_level=logging.getLevelNamesMapping()[settings.log_level])
     )
-    limited = (
-        LimitSizeWrapper(counted_disk, max_size=settings.max_entry_bytes)
-        if settings.max_entry_bytes
-        else None
-    )
+    limited = SizeLimit(counted_disk, max_size=settings.max_entry_bytes) if settings.max_entry_bytes else None
 
     def tiered(bottom: AsyncKeyValue) -> TieredCache:
         return TieredCache(
@@ -128,6 +115,18 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
         retrying=retrying,
         disk_statistics=counted_disk,
         wrappers=(points, frames, counted_memory, counted_disk),
+    )
+
+
+def _local_store(settings: Settings, *, clock: Clock) -> LocalStore:
+    return LocalStore(
+        settings.cache_dir,
+        clock=clock,
+        compression=settings.compression,
+        sync=settings.sync,
+        lock_wait=settings.lock_wait,
+        disk_bytes=settings.disk_bytes,
+        max_entry_bytes=settings.max_entry_bytes,
     )
 
 

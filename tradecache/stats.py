@@ -1,6 +1,7 @@
 """How do counters and events become frames?"""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,6 +15,12 @@ from tradecache.wrappers import TierStatistics
 By = Literal["tier", "symbol", "dataset", "operation"]
 READS = ("get", "latest", "prices")
 TIERS = ("memory", "disk")
+MAX_BINS = 1_000_000  # more than that is a slip of the pen, and would fill the memory
+MICROSECOND = pd.Timedelta(1, "us")
+
+Window = str | float | timedelta
+"""A width of time: seconds, a timedelta, or as pandas spells it."""
+
 SERVED = {"memory", "disk"}
 
 COLUMNS = {
@@ -120,13 +127,13 @@ def _add_latencies(frame: pd.DataFrame, telemetry: Telemetry, of: Any, *, reads_
             frame.loc[label, ["p50_us", "p95_us"]] = np.quantile(found, [0.5, 0.95]) * 1e6
 
 
-def hit_rate_frame(telemetry: Telemetry, *, window: str | float | None = None) -> pd.DataFrame:
+def hit_rate_frame(telemetry: Telemetry, *, window: Window | None = None) -> pd.DataFrame:
     """Return the hit rate of reads over time.
 
     Args:
         telemetry: The events.
-        window: Width of each bin, as seconds or as pandas spells it ("10s"); a hundredth of the time by
-            default.
+        window: Width of each bin, as seconds, a timedelta or as pandas spells it ("10s"); a hundredth of the
+            time by default.
 
     Returns:
         Index `time` (UTC, each bin's start); columns requests, memory, disk (shares of the requests that
@@ -138,7 +145,7 @@ def hit_rate_frame(telemetry: Telemetry, *, window: str | float | None = None) -
     flags = pd.DataFrame(
         {"requests": 1, **{tier: reads["tier"] == tier for tier in TIERS}}, index=reads.index
     )
-    bins = flags.astype("int64").resample(width).sum() if len(flags) else flags.astype("int64")
+    bins = flags.astype("int64").resample(width, origin="start").sum() if len(flags) else flags.astype("int64")
     result = pd.DataFrame({"requests": bins["requests"]})
     for tier in TIERS:
         result[tier] = bins[tier] / bins["requests"].where(bins["requests"] > 0)
@@ -150,16 +157,17 @@ def hit_rate_frame(telemetry: Telemetry, *, window: str | float | None = None) -
     )
 
 
-def _width(window: str | float | None, index: pd.Index) -> pd.Timedelta:
+def _width(window: Window | None, index: pd.Index) -> pd.Timedelta:
+    span = index.max() - index.min() if len(index) else pd.Timedelta(0)
     if window is None:
-        span = index.max() - index.min() if len(index) else pd.Timedelta(0)
         return max(span / 100, pd.Timedelta(milliseconds=1)).ceil("us")
     try:
-        width = pd.Timedelta(window) if isinstance(window, str) else pd.Timedelta(seconds=window)
+        width = pd.Timedelta(window) if isinstance(window, (str, timedelta)) else pd.Timedelta(seconds=window)
     except (ValueError, TypeError) as error:
-        raise InvalidInput("window", window, 'a width like "10s", or seconds') from error
-    if not width > pd.Timedelta(0):
-        raise InvalidInput("window", window, "longer than nothing")
+        raise InvalidInput("window", window, 'a width like "10s", seconds, or a timedelta') from error
+    least = max(span / MAX_BINS, MICROSECOND)
+    if not width >= least:
+        raise InvalidInput("window", window, f"at least {least.total_seconds():g} seconds")
     return width
 
 

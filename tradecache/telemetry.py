@@ -1,11 +1,12 @@
 """What was asked of the cache, which tier answered, and how long did it take?"""
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
+
+from tradecache.forks import fork_safe_lock
 
 Tier = Literal["memory", "disk", "none", "error"]
 MAX_EVENTS = 100_000
@@ -41,7 +42,7 @@ class Telemetry:
 
     def __init__(self, now: Callable[[], float] = time.time, *, max_events: int = MAX_EVENTS) -> None:
         self._now = now
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._events: deque[tuple[float, str, str, str, Tier, int, float]] = deque(maxlen=max_events)
         self._counts: dict[tuple[str, str, str, Tier], list[int]] = {}
 
@@ -74,6 +75,3 @@ class Telemetry:
         with self._lock:
             self._events.clear()
             self._counts.clear()
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()

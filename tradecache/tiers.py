@@ -37,6 +37,7 @@ class TieredCache(PassthroughCacheWrapper):
         self._clock = clock
         self._memory_ttl = memory_ttl
         self._foreign_commits = foreign_commits
+        self.look()  # what was committed before is no news to an empty memory
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the value from memory, else from the durable store, which fills memory."""

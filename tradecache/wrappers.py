@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, SupportsFloat, TypeVar
 
 from key_value.aio._utils.constants import DEFAULT_COLLECTION_NAME
+from key_value.aio.errors import EntryTooLargeError
 from key_value.aio.protocols.key_value import AsyncKeyValue
+from key_value.aio.wrappers.limit_size import LimitSizeWrapper
 from key_value.aio.wrappers.logging import LoggingWrapper
 from key_value.aio.wrappers.retry import RetryWrapper
 from key_value.aio.wrappers.statistics import StatisticsWrapper
@@ -21,7 +22,8 @@ from key_value.aio.wrappers.statistics.wrapper import (
     TTLStatistics,
 )
 
-from tradecache.errors import StoreBusy, StoreFault
+from tradecache.errors import EntryTooLarge, StoreBusy, StoreError, StoreFault
+from tradecache.forks import fork_safe_lock
 
 T = TypeVar("T")
 
@@ -101,6 +103,49 @@ class Retry(RetryWrapper):
         except self.retry_on as fault:
             await self.again(fault, self.key_value.put, key, value, collection=collection, ttl=ttl)
 
+    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+        """Return a value."""
+        return await self.call(self.key_value.get, key, collection=collection)
+
+    async def get_many(
+        self, keys: Sequence[str], *, collection: str | None = None
+    ) -> list[dict[str, Any] | None]:
+        """Return values."""
+        return await self.call(self.key_value.get_many, keys, collection=collection)
+
+    async def ttl_many(
+        self, keys: Sequence[str], *, collection: str | None = None
+    ) -> list[tuple[dict[str, Any] | None, float | None]]:
+        """Return values and TTLs."""
+        return await self.call(self.key_value.ttl_many, keys, collection=collection)
+
+    async def put_many(
+        self,
+        keys: Sequence[str],
+        values: Sequence[Mapping[str, Any]],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        """Store values."""
+        await self.call(self.key_value.put_many, keys, values, collection=collection, ttl=ttl)
+
+    async def delete(self, key: str, *, collection: str | None = None) -> bool:
+        """Delete a key; True also where it was gone only because a try had deleted it whose reply was lost."""
+        try:
+            return await self.key_value.delete(key, collection=collection)
+        except self.retry_on as fault:
+            found = await self.again(fault, self.key_value.delete, key, collection=collection)
+            return found or not isinstance(fault, StoreError)  # after one of ours, nothing was changed
+
+    async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
+        """Delete keys; return how many, as `delete` counts them."""
+        try:
+            return await self.key_value.delete_many(keys, collection=collection)
+        except self.retry_on as fault:
+            found = await self.again(fault, self.key_value.delete_many, keys, collection=collection)
+            return found if isinstance(fault, StoreError) else len(keys)
+
     async def call(self, operation: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
         """Run an operation of the store that the protocol has no word for."""
         try:
@@ -122,6 +167,45 @@ class Retry(RetryWrapper):
             except self.retry_on as next_fault:
                 fault = next_fault
         raise fault
+
+
+class SizeLimit(LimitSizeWrapper):
+    """Refuses values that are too large with an error of ours, which says how large they are."""
+
+    async def put(
+        self,
+        key: str,
+        value: Mapping[str, Any],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        """Store a value, unless it is too large."""
+        try:
+            await super().put(key, value, collection=collection, ttl=ttl)
+        except EntryTooLargeError as error:
+            raise _too_large(error) from None
+
+    async def put_many(
+        self,
+        keys: Sequence[str],
+        values: Sequence[Mapping[str, Any]],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        """Store values, unless one of them is too large."""
+        try:
+            await super().put_many(keys, values, collection=collection, ttl=ttl)
+        except EntryTooLargeError as error:
+            raise _too_large(error) from None
+
+
+def _too_large(error: EntryTooLargeError) -> EntryTooLarge:
+    if isinstance(error, EntryTooLarge):
+        return error
+    about: dict[str, Any] = dict(error.extra_info or {})
+    return EntryTooLarge(**about)
 
 
 class TierStatistics(StatisticsWrapper):
@@ -178,7 +262,7 @@ class TierStatistics(StatisticsWrapper):
         return tuple(sum(getattr(each, name, 0) for each in found) for name in ("count", "hit", "miss"))  # type: ignore[return-value]  # three names, three sums
 
 
-_COUNTING = threading.Lock()
+_COUNTING = fork_safe_lock()
 
 
 class _Exact(BaseHitMissStatistics):

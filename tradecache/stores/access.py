@@ -19,7 +19,7 @@ from tradecache.errors import (
     StoreFull,
     StoreReadOnly,
 )
-from tradecache.stores.ledger import Ledger
+from tradecache.stores.ledger import NO_ROOM, Ledger
 
 T = TypeVar("T")
 
@@ -46,13 +46,15 @@ class Access:
     def __init__(self, folder: Path, *, sync: Literal["normal", "full"], lock_wait: float) -> None:
         self.folder = folder
         self.rebuilds = 0
+        self._untold: list[str] = []
         self._lock_wait = lock_wait
         self._closed = False
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.ledger = Ledger(folder, sync=sync)
         except OSError as error:
-            raise StoreReadOnly(folder, error) from error
-        self.ledger = Ledger(folder, sync=sync)
+            full = _kind(error) is StoreFull
+            raise (StoreFull if full else StoreReadOnly)(folder, error) from error
         self._open()
 
     @property
@@ -78,8 +80,8 @@ class Access:
                 raise InvalidInput("key", error.object, "text that UTF-8 can hold") from error
             except StoreError:
                 raise
-            except (sqlite3.Error, OSError) as error:
-                if _code(error) in DAMAGED and not rebuilt and not self.read_only:
+            except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+                if _is_damage(error) and not rebuilt and not self.read_only:
                     self._rebuild(number, error)
                     rebuilt = True
                     continue
@@ -93,6 +95,11 @@ class Access:
     async def fetch(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of one query."""
         return await self.run(lambda ledger: ledger.run(lambda c: c.execute(query, values).fetchall()))
+
+    def untold_repairs(self) -> list[str]:
+        """Return what was damaged and mended since this was last asked."""
+        untold, self._untold = self._untold, []
+        return untold
 
     def close(self) -> None:
         """Let go of the ledger."""
@@ -109,8 +116,8 @@ class Access:
     def _open(self) -> None:
         try:
             self.ledger.run(lambda connection: connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone())
-        except sqlite3.Error as error:
-            if _code(error) not in DAMAGED:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            if not _is_damage(error):
                 raise self.meaning(error) from error
             self._rebuild(self.ledger.number, error)
 
@@ -123,6 +130,7 @@ class Access:
             return
         self.rebuilds += 1
         kept, where = outcome
+        self._untold.append(f"the ledger was damaged and is in quarantine/; {kept:,} entries were saved")
         log.error("the ledger was damaged (%s): it is now %s, and %d entries were saved", error, where, kept)
 
 
@@ -133,11 +141,17 @@ def _kind(error: Exception) -> type[StoreError]:
         return StoreBusy
     if code in READ_ONLY or name in {"EROFS", "EACCES", "EPERM"}:
         return StoreReadOnly
-    if code == sqlite3.SQLITE_FULL or name in {"ENOSPC", "EDQUOT"}:
+    if getattr(error, "sqlite_errorcode", 0) in NO_ROOM or name in {"ENOSPC", "EDQUOT"}:
         return StoreFull
-    if code in DAMAGED:
+    if _is_damage(error):
         return StoreDamaged
     return StoreFault if code == sqlite3.SQLITE_IOERR or name else StoreError
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the ledger is not what SQLite has written, down to text that is no text any more."""
+    unreadable = isinstance(error, UnicodeDecodeError) or "Could not decode to UTF-8" in str(error)
+    return unreadable or _code(error) in DAMAGED
 
 
 def _code(error: Exception) -> int:

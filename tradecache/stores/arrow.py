@@ -17,14 +17,12 @@ def encode_frame(frame: pd.DataFrame, *, compression: str) -> pa.Buffer:
     """Return `frame` as an Arrow IPC file, readable by pyarrow, polars and DuckDB.
 
     Args:
-        frame: Any frame with unique str column names that Arrow can hold; its index is kept.
+        frame: As `normal_value` leaves it: unique column names, nothing that Arrow would rename.
         compression: "none", "lz4" or "zstd", for each of the file's buffers.
 
     Raises:
         NotStorable: When Arrow has no type for a column; the message names it.
     """
-    if not frame.columns.is_unique:
-        raise NotStorable(f"its frame has the column {_first_duplicate(frame.columns)!r} more than once")
     try:
         table = pa.Table.from_pandas(frame, preserve_index=None).combine_chunks()
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -111,7 +109,10 @@ def _index(array: np.ndarray[Any, Any], kind: pa.DataType, name: str | None) -> 
         index = pd.Index(array, name=name, copy=False)
         return index
     index = pd.DatetimeIndex(array, name=name, copy=False)
-    return pd.DatetimeIndex(index.tz_localize("UTC")) if kind.tz else index
+    if not kind.tz:
+        return index
+    in_utc = index.array.view(pd.DatetimeTZDtype(kind.unit, "UTC"))  # tz_localize would copy
+    return pd.DatetimeIndex(in_utc, name=name, copy=False)
 
 
 def _column(array: np.ndarray[Any, Any], kind: pa.DataType) -> Any:
@@ -120,7 +121,3 @@ def _column(array: np.ndarray[Any, Any], kind: pa.DataType) -> Any:
 
 def _empty_batch(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([], type=field.type) for field in schema], schema=schema)
-
-
-def _first_duplicate(labels: pd.Index) -> object:
-    return labels[labels.duplicated()][0]

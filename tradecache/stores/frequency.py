@@ -1,8 +1,9 @@
 """How often was a key asked for lately? A count-min sketch that forgets."""
 
+CEILING = 15  # the largest count: beyond it, more often is not more worth keeping
+WIDTH = 1 << 14
 ROWS = 4
-CEILING = 255  # the largest count of one byte
-SAMPLES = 10  # increments per counter before all counts are halved
+_HALVES = bytes(n // 2 for n in range(256))
 
 
 class Frequency:
@@ -16,50 +17,37 @@ class Frequency:
         width: Counters in each of the four rows, a power of two; a byte each.
     """
 
-    __slots__ = ("_left", "_mask", "_rows", "width")
+    __slots__ = ("_mask", "_rows", "width")
 
-    def __init__(self, width: int = 1024) -> None:
+    def __init__(self, width: int = WIDTH) -> None:
         self.width = width
         self._mask = width - 1
         self._rows = tuple(bytearray(width) for _ in range(ROWS))
-        self._left = width * SAMPLES
 
-    def add(self, hashed: int) -> None:
-        """Count one request for the key with this hash."""
-        one, two, three, four = self._rows
-        mask = self._mask
-        spread = hashed * 0x9E3779B97F4A7C15
-        for row, at in (
-            (one, hashed & mask),
-            (two, (spread >> 20) & mask),
-            (three, (spread >> 36) & mask),
-            (four, (spread >> 52) & mask),
-        ):
-            if row[at] < CEILING:
-                row[at] += 1
-        self._left -= 1
-        if self._left <= 0:
-            self._age()
+    def add(self, hashed: int) -> int:
+        """Count one request for the key with this hash; return its count before."""
+        before = CEILING
+        for row, at in zip(self._rows, self._places(hashed), strict=True):
+            count = row[at]
+            if count < CEILING:
+                row[at] = count + 1
+            before = min(before, count)
+        return before
 
     def count(self, hashed: int) -> int:
         """Return how often the key with this hash was asked for, lately and roughly."""
-        one, two, three, four = self._rows
-        mask = self._mask
-        spread = hashed * 0x9E3779B97F4A7C15
-        return min(
-            one[hashed & mask],
-            two[(spread >> 20) & mask],
-            three[(spread >> 36) & mask],
-            four[(spread >> 52) & mask],
-        )
+        return min(row[at] for row, at in zip(self._rows, self._places(hashed), strict=True))
+
+    def halve(self) -> None:
+        """Forget half of what was counted."""
+        for row in self._rows:
+            row[:] = row.translate(_HALVES)
 
     @property
     def nbytes(self) -> int:
         """Memory of the counters, in bytes."""
         return ROWS * self.width
 
-    def _age(self) -> None:
-        halves = bytes(n // 2 for n in range(256))
-        for row in self._rows:
-            row[:] = row.translate(halves)
-        self._left = self.width * SAMPLES // 2
+    def _places(self, hashed: int) -> tuple[int, int, int, int]:
+        mask, spread = self._mask, hashed * 0x9E3779B97F4A7C15
+        return hashed & mask, (spread >> 20) & mask, (spread >> 36) & mask, (spread >> 52) & mask

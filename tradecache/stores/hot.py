@@ -2,10 +2,7 @@
 
 import heapq
 import math
-import os
 import sys
-import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
@@ -14,19 +11,20 @@ import pandas as pd
 from key_value.aio._utils.constants import DEFAULT_COLLECTION_NAME
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
-from tradecache.clock import Clock, checked_ttl
+from tradecache.clock import MICRO, Clock, checked_ttl, lifetime
 from tradecache.errors import InvalidInput
-from tradecache.stores.frequency import Frequency
+from tradecache.forks import fork_safe_lock
+from tradecache.stores.frequency import CEILING, Frequency
 from tradecache.stores.names import checked_address, checked_keys, checked_limit
-from tradecache.stores.values import copied_value, normal_value
+from tradecache.stores.sizes import ENTRY_BYTES, compact, size_of
+from tradecache.stores.values import FRAME, copied_value, normal_value
 
 Address = tuple[str, str]
 
 WINDOW_SHARE = 0.05  # of the bytes, for what is new
-FAME = 15  # the most requests that are remembered of one entry
 STRIPES = 1024
-ENTRY_BYTES = 640  # what an entry costs beside its value: two dictionaries, the heap, the address
-SPARE_HEAP = 1024
+SPARE_HEAP = 64  # expiries that may outlive their entries, beside as many as there are entries
+FEW = 32  # with fewer entries, fame is halved no more often than with so many
 
 
 class _Entry:
@@ -34,12 +32,12 @@ class _Entry:
 
     __slots__ = ("age", "epoch", "expires", "flat", "requests", "size", "value")
 
-    def __init__(self, value: dict[str, Any], *, flat: bool, expires: float, epoch: int) -> None:
+    def __init__(self, value: dict[str, Any], *, flat: bool, size: int, expires: float, epoch: int) -> None:
         self.value = value
         self.flat = flat
         self.expires = expires
         self.epoch = epoch
-        self.size = size_of(value, flat=flat)
+        self.size = size
         self.requests = 0
         self.age = 0
 
@@ -75,23 +73,23 @@ class HotStore(AsyncKeyValue):
         self._evictions = self._expirations = 0
         self._bytes = self._age = self._asked = 0
         self._old_at = 0
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._clear()
-        _STORES.add(self)
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return a copy of the live value of `key`, None when there is none."""
-        entry = self._find(key, collection)
+        entry = self._find(key, collection, self._clock.micros())
         return None if entry is None else copied_value(entry.value, flat=entry.flat)
 
     async def ttl(
         self, key: str, *, collection: str | None = None
     ) -> tuple[dict[str, Any] | None, float | None]:
         """Return a copy of the live value of `key` and the seconds it has left (None: for ever)."""
-        entry = self._find(key, collection)
+        now = self._clock.micros()
+        entry = self._find(key, collection, now)
         if entry is None:
             return None, None
-        left = None if entry.expires == math.inf else entry.expires - self._clock.seconds()
+        left = None if entry.expires == math.inf else (entry.expires - now) / MICRO
         return copied_value(entry.value, flat=entry.flat), left
 
     async def get_many(
@@ -121,7 +119,7 @@ class HotStore(AsyncKeyValue):
         """
         address = checked_address(collection, key)
         seconds = checked_ttl(ttl)
-        entry = self._entry(value, seconds)
+        entry = self._entry(address, value, seconds)
         with self._lock:
             self._generations[hash(address) % STRIPES] += 1
             self._insert(address, entry)
@@ -138,9 +136,10 @@ class HotStore(AsyncKeyValue):
         if len(checked_keys(keys)) != len(values):
             raise InvalidInput("values", f"{len(values)} values for {len(keys)} keys", "as many as the keys")
         seconds = checked_ttl(ttl)
+        addresses = [checked_address(collection, key) for key in keys]
         entries = [
-            (checked_address(collection, k), self._entry(v, seconds))
-            for k, v in zip(keys, values, strict=True)
+            (address, self._entry(address, value, seconds))
+            for address, value in zip(addresses, values, strict=True)
         ]
         with self._lock:
             for address, entry in entries:
@@ -150,7 +149,7 @@ class HotStore(AsyncKeyValue):
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Let go of a value; return whether there was a live one."""
         address = checked_address(collection, key)
-        now = self._clock.seconds()
+        now = self._clock.micros()
         with self._lock:
             self._generations[hash(address) % STRIPES] += 1
             entry = self._drop(address)
@@ -191,7 +190,7 @@ class HotStore(AsyncKeyValue):
 
     async def cull(self) -> None:
         """Free what has expired, and what is distrusted."""
-        now = self._clock.seconds()
+        now = self._clock.micros()
         with self._lock:
             self._free_expired(now)
             parts = (self._main, self._window)
@@ -203,7 +202,7 @@ class HotStore(AsyncKeyValue):
         address = (collection or DEFAULT_COLLECTION_NAME, key)
         with self._lock:
             entry = self._main.get(address) or self._window.get(address)
-        return entry is not None and entry.epoch == self._epoch and entry.expires > self._clock.seconds()
+        return entry is not None and entry.epoch == self._epoch and entry.expires > self._clock.micros()
 
     def generation(self, key: str, *, collection: str | None = None) -> int:
         """Return a number that changes whenever this key (or, rarely, another) is written or distrusted."""
@@ -233,7 +232,7 @@ class HotStore(AsyncKeyValue):
         if ttl is not None and ttl <= 0:
             return False
         address = checked_address(collection, key)
-        entry = self._entry(value, ttl)
+        entry = self._entry(address, value, ttl)
         with self._lock:
             if self._generations[hash(address) % STRIPES] != generation:
                 return False
@@ -271,12 +270,11 @@ class HotStore(AsyncKeyValue):
         """Show entries and bytes."""
         return f"<HotStore {len(self):,} entries, {self._bytes:,} of {self.max_bytes:,} bytes>"
 
-    def _find(self, key: str, collection: str | None) -> _Entry | None:
+    def _find(self, key: str, collection: str | None, now: int) -> _Entry | None:
         """Return the live entry of a key, and remember that it was asked for."""
         if type(key) is not str:
             checked_address(collection, key)
         address = (collection or DEFAULT_COLLECTION_NAME, key)
-        now = self._clock.seconds()
         with self._lock:
             entry = self._main.get(address)
             part = self._main
@@ -284,22 +282,27 @@ class HotStore(AsyncKeyValue):
                 entry = self._window.get(address)
                 part = self._window
             if entry is None or entry.expires <= now or entry.epoch != self._epoch:
-                self._frequency.add(hash(address))
+                if self._frequency.add(hash(address)):  # a scan's first misses make nothing grow old
+                    self._asked += 1
                 return None
             part.move_to_end(address)
-            if entry.requests < FAME:
+            if entry.requests < CEILING:
                 entry.requests += 1
             self._asked += 1
             return entry
 
-    def _entry(self, value: Mapping[str, Any], ttl: float | None) -> _Entry:
+    def _entry(self, address: Address, value: Mapping[str, Any], ttl: float | None) -> _Entry:
         normal, flat = normal_value(value)
-        expires = math.inf if ttl is None else self._clock.seconds() + ttl
-        return _Entry(normal, flat=flat, expires=expires, epoch=self._epoch)
+        if not flat and isinstance(normal.get(FRAME), pd.DataFrame):
+            normal[FRAME] = compact(normal[FRAME])
+        names = 2 * sum(map(sys.getsizeof, address))  # the heap knows them, too, for a while after they went
+        size = ENTRY_BYTES + names + size_of(normal, flat=flat)
+        expires = math.inf if ttl is None else self._clock.micros() + lifetime(ttl)
+        return _Entry(normal, flat=flat, size=size, expires=expires, epoch=self._epoch)
 
     def _insert(self, address: Address, entry: _Entry) -> None:
         old = self._drop(address)
-        if self._heap and self._heap[0][0] <= (now := self._clock.seconds()):
+        if self._heap and self._heap[0][0] <= (now := self._clock.micros()):
             self._free_expired(now)
         if entry.size > self.max_bytes:
             return
@@ -323,7 +326,7 @@ class HotStore(AsyncKeyValue):
         self._window_bytes -= candidate.size
         over = self._bytes - self.max_bytes
         if over > 0:  # misses before it came count too
-            candidate.requests = max(self._fame(candidate), min(FAME, self._frequency.count(hash(address))))
+            candidate.requests = max(self._fame(candidate), self._frequency.count(hash(address)))
         fame = candidate.requests
         victims: list[Address] = []
         for victim, entry in self._main.items():
@@ -349,9 +352,10 @@ class HotStore(AsyncKeyValue):
 
     def _grow_old(self) -> None:
         self._asked = 0
-        self._old_at = SAMPLES_PER_ENTRY * max(len(self), SPARE_HEAP)
+        self._old_at = SAMPLES_PER_ENTRY * max(len(self), FEW)
         self._age += 1
-        wanted = 1 << max(10, len(self).bit_length())
+        self._frequency.halve()
+        wanted = 1 << len(self).bit_length()
         if wanted > self._frequency.width:
             self._frequency = Frequency(wanted)
 
@@ -373,7 +377,7 @@ class HotStore(AsyncKeyValue):
         else:
             heapq.heappush(self._heap, (expires, address))
 
-    def _free_expired(self, now: float) -> None:
+    def _free_expired(self, now: int) -> None:
         while self._heap and self._heap[0][0] <= now:
             _, address = heapq.heappop(self._heap)
             entry = self._main.get(address) or self._window.get(address)
@@ -382,7 +386,7 @@ class HotStore(AsyncKeyValue):
                 self._expirations += 1
 
     def _live_addresses(self) -> list[Address]:
-        now = self._clock.seconds()
+        now = self._clock.micros()
         with self._lock:
             found = [*self._main.items(), *self._window.items()]
         return [address for address, entry in found if entry.expires > now and entry.epoch == self._epoch]
@@ -397,39 +401,7 @@ class HotStore(AsyncKeyValue):
         self._frequency = Frequency()
         self._bytes = self._window_bytes = 0
         self._age = self._asked = 0
-        self._old_at = SAMPLES_PER_ENTRY * SPARE_HEAP
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()  # the parent's may have been held in the instant of the fork
+        self._old_at = SAMPLES_PER_ENTRY * FEW
 
 
 SAMPLES_PER_ENTRY = 10  # requests per entry until all fame is halved
-
-_STORES: weakref.WeakSet[HotStore] = weakref.WeakSet()
-
-
-def _renew_locks() -> None:
-    for store in _STORES:
-        store._after_fork()  # noqa: SLF001 - one module, two halves of one thing
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
-
-
-def size_of(value: Mapping[str, Any], *, flat: bool) -> int:
-    """Return about how many bytes a value takes in memory, its entry in the store included."""
-    if flat:
-        return ENTRY_BYTES + sys.getsizeof(value) + sum(map(sys.getsizeof, value.values()))
-    return ENTRY_BYTES + _bytes_of(value)
-
-
-def _bytes_of(item: Any) -> int:
-    if isinstance(item, pd.DataFrame):
-        has_objects = bool(any(dtype.kind == "O" for dtype in item.dtypes))
-        return int(item.memory_usage(index=True, deep=has_objects).sum())
-    if isinstance(item, Mapping):
-        return sys.getsizeof(item) + sum(_bytes_of(below) for below in item.values())
-    if isinstance(item, list):
-        return sys.getsizeof(item) + sum(_bytes_of(below) for below in item)
-    return sys.getsizeof(item)

@@ -4,16 +4,27 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tradecache.stores.ledger import PUT, PUT_PLAIN
+
 SWEEP_LIMIT = 256  # rows removed in one small step
+CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
 
-GONE = "DELETE FROM entries WHERE collection = ? AND key = ? RETURNING path, expires"
+GONE = "DELETE FROM entries WHERE collection = ? AND key = ? RETURNING path, CAST(expires AS INTEGER)"
+"""A damaged row may have text where a number belongs."""
 
 
-def replace(connection: sqlite3.Connection, put: str, row: Sequence[Any]) -> list[str]:
+def replace(connection: sqlite3.Connection, row: Sequence[Any]) -> list[str]:
     """Enter a row; return the payload path of the one it replaces."""
     gone = connection.execute(GONE, row[:2]).fetchall()
-    connection.execute(put, row)
+    connection.execute(PUT, row)
     return _paths(gone)
+
+
+def replace_all(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Enter rows without payloads; return the payload paths of those they replace."""
+    if connection.executemany(PUT_PLAIN, rows).rowcount == len(rows):
+        return []
+    return [path for row in rows for path in replace(connection, row)]
 
 
 def delete(
@@ -52,7 +63,7 @@ def evict(
     connection.executemany("UPDATE entries SET used = ? WHERE collection = ? AND key = ?", uses)
     (total,) = connection.execute("SELECT COALESCE(SUM(size), 0) FROM entries").fetchone()
     oldest = connection.execute(
-        "SELECT collection, key, size FROM entries WHERE path IS NOT NULL ORDER BY used"
+        "SELECT collection, key, CAST(size AS INTEGER) FROM entries WHERE path IS NOT NULL ORDER BY used"
     ).fetchall()
     gone: list[str] = []
     for collection, key, size in oldest:
@@ -64,13 +75,17 @@ def evict(
 
 
 def give_back(connection: sqlite3.Connection) -> None:
-    """Bring the write-ahead log into the database and return free pages to the disk."""
-    try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.execute("VACUUM")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise
+    """Return free pages to the disk, as far as others, and the room that this needs itself, allow it now."""
+    for step in (CHECKPOINT, "VACUUM", CHECKPOINT):  # the smaller database is in the log first
+        try:
+            connection.execute(step)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in (
+                sqlite3.SQLITE_BUSY,
+                sqlite3.SQLITE_LOCKED,
+                sqlite3.SQLITE_FULL,
+            ):
+                raise
 
 
 def _paths(rows: Iterable[Sequence[Any]]) -> list[str]:

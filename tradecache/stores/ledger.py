@@ -23,14 +23,16 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import xxhash
 
-from tradecache.errors import StoreError, StoreReadOnly
+from tradecache.errors import StoreError
 from tradecache.stores import salvage
+from tradecache.stores.disk import create_private
 
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 PAGE = 2048  # bytes; a commit writes whole pages to the log, and rows are small
 CHECKPOINT_PAGES = (16 << 20) // PAGE  # the log is brought into the database every 16 MiB
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the latter: for the index of the log
 LOOK_EVERY = 1.0  # seconds after which a change is looked for even when the token is the same
 
 SCHEMA = """
@@ -39,8 +41,8 @@ CREATE TABLE IF NOT EXISTS entries (
     key        TEXT NOT NULL,
     created    INTEGER NOT NULL,  -- microseconds since the epoch, as is every time here
     expires    INTEGER,           -- NULL: never
-    used       INTEGER NOT NULL,  -- last use, for eviction; the only column outside the checksum
-    size       INTEGER NOT NULL,  -- bytes of value and payload together
+    used       INTEGER NOT NULL,  -- last use, for eviction
+    size       INTEGER NOT NULL,  -- bytes of value and payload together; a wrong one fits no payload
     checksum   INTEGER NOT NULL,  -- row_checksum() of what is served
     value      BLOB NOT NULL,     -- JSON
     path       TEXT,              -- of the payload file below the folder; NULL: none
@@ -53,6 +55,12 @@ CREATE INDEX IF NOT EXISTS payloads ON entries (used) WHERE path IS NOT NULL;
 
 COLUMNS = "collection, key, created, expires, used, size, checksum, value, path, payload"
 PUT = f"INSERT OR REPLACE INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+PUT_PLAIN = f"""
+INSERT INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (collection, key) DO UPDATE SET {", ".join(f"{c} = excluded.{c}" for c in COLUMNS.split(", ")[2:])}
+WHERE path IS NULL
+"""  # noqa: S608 - our own columns
+"""Enters a row unless it would replace one with a payload, whose file has to go with it."""
 GET = f"SELECT {COLUMNS} FROM entries WHERE collection = ? AND key = ?"  # noqa: S608
 
 
@@ -72,10 +80,14 @@ class Row(NamedTuple):
 
     @property
     def is_intact(self) -> bool:
-        """Whether the row is what was written."""
-        return self.checksum == row_checksum(
+        """Whether the row is what was written; in a damaged one, anything may have any type."""
+        return type(self.size) is int and self.checksum == row_checksum(
             self.collection, self.key, self.created, self.expires, self.value, self.path, self.payload
         )
+
+    def has_expired(self, now: int) -> bool:
+        """Whether its time is over; a damaged row may hold anything, and is damaged rather than expired."""
+        return isinstance(self.expires, int) and self.expires <= now
 
 
 def row_checksum(
@@ -89,6 +101,8 @@ def row_checksum(
 ) -> int:
     """Return the xxh3 of an entry, bound to its collection and key, as a signed integer."""
     head = f"{collection}\0{key}\0{created}\0{expires}\0{path}\0{payload}\0".encode()
+    if not isinstance(value, bytes):  # damage may have changed its type
+        value = repr(value).encode()
     return xxhash.xxh3_64_intdigest(head + value) - 2**63
 
 
@@ -101,7 +115,8 @@ class Ledger:
 
     def __init__(self, folder: Path, *, sync: Literal["normal", "full"]) -> None:
         self.folder = folder
-        self.read_only = False
+        self.refusal: sqlite3.OperationalError | None = None
+        """Why it can only be read; None when it can be written."""
         self._sync = sync
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
@@ -119,6 +134,11 @@ class Ledger:
         """The database in use; a damaged one is replaced by the next number."""
         return self.folder / f"ledger-{self.number}.db"
 
+    @property
+    def read_only(self) -> bool:
+        """Whether the ledger can only be read."""
+        return self.refusal is not None
+
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a read or a single-statement transaction."""
         with self._lock:
@@ -127,7 +147,7 @@ class Ledger:
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` as one transaction: all of it is committed, and others are told, or none of it."""
         with self._lock:
-            connection = self._opened()
+            connection = self._writable()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 if self._was_replaced():
@@ -144,14 +164,15 @@ class Ledger:
             self._tell_others()
             return result
 
-    def put(self, row: Sequence[Any]) -> None:
-        """Enter one row without a payload: a single statement, the fastest way to commit."""
+    def put(self, row: Sequence[Any]) -> bool:
+        """Enter one row by a single statement, the fastest way to commit; return whether `PUT_PLAIN` did."""
         with self._lock:
-            self._opened().execute(PUT, row)
+            entered = self._writable().execute(PUT_PLAIN, row).rowcount
             if self._was_replaced():
                 self._reopen()
-                self._opened().execute(PUT, row)
+                entered = self._opened().execute(PUT_PLAIN, row).rowcount
             self._tell_others()
+        return entered == 1
 
     def get(self, collection: str, key: str) -> Row | None:
         """Return the row of a key as it stands, expired or not."""
@@ -195,15 +216,14 @@ class Ledger:
             if number != self.number or number != newest_number(self.folder):
                 self._reopen()
                 return None
-            damaged = self.path
-            salvage.hold_writers(self._connection)
-            rows = salvage.readable_rows(self._connection, damaged, COLUMNS)
-            kept = [row for row in rows if Row._make(row).is_intact]
-            new = self.folder / f"ledger-{number + 1}.db"
-            salvage.write_ledger(new, SCHEMA, PUT, kept, SCHEMA_VERSION)
-            self.number = number + 1
-            self._tell_others()  # before the damaged ledger is let go of, so that nobody writes to it
-            self._disconnect()
+            damaged, connection, self._connection = self.path, self._connection, None
+            with salvage.held(connection, damaged) as source:
+                rows = salvage.readable_rows(source, COLUMNS)
+                kept = [row for row in rows if Row._make(row).is_intact]
+                new = self.folder / f"ledger-{number + 1}.db"
+                salvage.write_ledger(new, SCHEMA, PUT, kept, SCHEMA_VERSION)
+                self.number = number + 1
+                self._tell_others()  # before the damaged ledger is let go of, so that nobody writes to it
             target = salvage.set_aside(self.folder, damaged)
             self._open()
             return len(kept), target
@@ -220,17 +240,28 @@ class Ledger:
                 raise sqlite3.ProgrammingError("the ledger is closed")
             self._open()
         elif time.monotonic() > self._exists_at:
-            if _identity(self.path) != self._identity:  # somebody has deleted the folder: begin anew
+            if self.read_only or _identity(self.path) != self._identity:  # the folder was deleted: begin anew
                 self._reopen()
             self._exists_at = time.monotonic() + LOOK_EVERY
         assert self._connection is not None  # noqa: S101 - told to the type checker
         return self._connection
 
+    def _writable(self) -> sqlite3.Connection:
+        connection = self._opened()
+        if self.refusal is not None:
+            self._reopen()  # by now it may be allowed, or there may be room
+            connection = self._opened()
+        if self.refusal is not None:
+            raise self.refusal.with_traceback(None)
+        return connection
+
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.number = newest_number(self.folder) or 1
         self._changes = self._changes if self._changes is not None else self._open_changes()
-        self._connection, self.read_only = _connect(self.path, self._sync)
+        if self._was_emptied():
+            raise _Emptied("the file is empty")
+        self._connection, self.refusal = _connect(self.path, self._sync)
         (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
         self._identity = _identity(self.path)
         self._foreign += 1  # nobody knows what was committed since the last connection
@@ -266,10 +297,20 @@ class Ledger:
             return secrets.token_bytes(_TOKEN.size)
 
     def _was_replaced(self) -> bool:
-        token = self._token()
-        if self._changes is None or not token:
+        if self._changes is not None and not os.fstat(self._changes).st_nlink:
+            return True  # somebody has deleted the folder
+        if self._number_in_use() in (0, self.number):
             return False
-        return int.from_bytes(token[:2], "big") not in (0, self.number)
+        return newest_number(self.folder) != self.number  # the token may be damaged, too
+
+    def _was_emptied(self) -> bool:
+        """Whether the file has nothing in it, although somebody has committed to it."""
+        return self._number_in_use() == self.number and self.path.exists() and not self.path.stat().st_size
+
+    def _number_in_use(self) -> int:
+        """The ledger that the last writer named; 0 when there was none, or none that can be known."""
+        token = self._token() if self._changes is not None else None
+        return int.from_bytes(token[:2], "big") if token else 0
 
     def _tell_others(self) -> None:
         if self._changes is None:
@@ -280,19 +321,30 @@ class Ledger:
         except OSError:  # a full disk: the second look, each LOOK_EVERY, finds the change
             return
 
+    def _before_fork(self) -> None:
+        """Let go of the database, and let nobody use it until the fork is over.
+
+        SQLite remembers by process which locks it holds, and a child would believe to hold its parent's.
+        """
+        self._lock.acquire()
+        self._disconnect()
+
     def _after_fork(self) -> None:
-        """Begin anew in a forked child; SQLite forbids even closing what the parent has opened."""
-        self._lock = threading.RLock()
-        _INHERITED.append(self._connection)
-        self._connection = None
+        self._lock.release()
 
 
 class _Replaced(Exception):
     """Another process has put the ledger aside and made a new one."""
 
 
+class _Emptied(sqlite3.DatabaseError):
+    """A ledger in use has been cut to nothing, which SQLite would take for a new one."""
+
+    sqlite_errorcode = sqlite3.SQLITE_NOTADB
+
+
 _LEDGERS: weakref.WeakSet[Ledger] = weakref.WeakSet()
-_INHERITED: list[sqlite3.Connection | None] = []  # kept so that they are never closed
+_FORKING: list[Ledger] = []  # those that wait for a fork to be over
 
 
 _TOKEN = struct.Struct(">HIHQ")  # ledger, process, its random mark, its count of writes
@@ -304,14 +356,21 @@ def _process_mark() -> tuple[int, int]:
     return os.getpid() & 0xFFFFFFFF, secrets.randbits(16)
 
 
-def _forget_connections() -> None:
-    _process_mark.cache_clear()
-    for ledger in _LEDGERS:
-        ledger._after_fork()  # noqa: SLF001 - one module, two halves of one thing
+def _before_fork() -> None:
+    _FORKING.extend(_LEDGERS)
+    for ledger in _FORKING:
+        ledger._before_fork()  # noqa: SLF001 - one module, two halves of one thing
+
+
+def _after_fork() -> None:
+    for ledger in _FORKING:
+        ledger._after_fork()  # noqa: SLF001
+    _FORKING.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_connections)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_process_mark.cache_clear)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -329,19 +388,21 @@ def newest_number(folder: Path) -> int:
     return max((int(number) for number in names if number.isdigit()), default=0)
 
 
-def _connect(path: Path, sync: str) -> tuple[sqlite3.Connection, bool]:
-    """Open or create a ledger; where the folder may not be written, open it for reading."""
+def _connect(path: Path, sync: str) -> tuple[sqlite3.Connection, sqlite3.OperationalError | None]:
+    """Open or create a ledger; where the folder may not be written or is full, open it for reading, and say why."""
     try:
-        return _connect_for_writing(path, sync), False
+        return _connect_for_writing(path, sync), None
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        code = error.sqlite_errorcode
+        if code not in NO_ROOM and code & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             raise
-        if not path.exists():
-            raise StoreReadOnly(path.parent, error) from error
-        return _connect_for_reading(path), True
+        if not path.exists() or not path.stat().st_size:
+            raise
+        return _connect_for_reading(path), error
 
 
 def _connect_for_writing(path: Path, sync: str) -> sqlite3.Connection:
+    create_private(path)
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"PRAGMA page_size = {PAGE}")  # heeded by a new database only
@@ -354,7 +415,6 @@ def _connect_for_writing(path: Path, sync: str) -> sqlite3.Connection:
             connection.executescript(
                 f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
             )
-            path.chmod(0o600)
         elif not os.access(path, os.W_OK):
             connection.execute("BEGIN IMMEDIATE").execute("ROLLBACK")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")

@@ -10,13 +10,13 @@ from typing import Any, Literal, NamedTuple, SupportsFloat, TypeVar
 
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
-from pydantic_core import from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from tradecache.clock import Clock, checked_ttl
-from tradecache.errors import EntryTooLarge, InvalidInput
+from tradecache.clock import MICRO, Clock, checked_ttl, lifetime
+from tradecache.errors import EntryTooLarge, InvalidInput, NotStorable
 from tradecache.stores import housekeeping
 from tradecache.stores.access import Access
-from tradecache.stores.ledger import COLUMNS, PUT, Row, row_checksum
+from tradecache.stores.ledger import COLUMNS, Row, row_checksum
 from tradecache.stores.names import checked_address, checked_keys, checked_limit
 from tradecache.stores.payloads import DamagedPayload, Payload, Payloads
 from tradecache.stores.values import FRAME, normal_value
@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 log = logging.getLogger("tradecache")
 
-MICRO = 1_000_000
 LARGE = 1 << 20  # bytes; larger payloads are written in a worker thread, to keep the loop free
 SWEEP_EVERY = 64  # writes between two small steps of removing what has expired
 
@@ -102,7 +101,7 @@ class LocalStore(AsyncKeyValue):
         for _ in range(3):  # another process may replace the entry between its row and its payload
             row = await self._access.run(lambda ledger: ledger.get(where, key))
             now = self._now()
-            if row is None or (row.expires is not None and row.expires <= now):
+            if row is None or row.has_expired(now):
                 return None, None
             try:
                 value = self._value(row)
@@ -111,6 +110,8 @@ class LocalStore(AsyncKeyValue):
             except (DamagedPayload, ValueError) as error:
                 await self._put_aside(row, error)
                 return None, None
+            except OSError as error:
+                raise self._access.meaning(error) from error
             return value, None if row.expires is None else (row.expires - now) / MICRO
         await self._put_aside(row, DamagedPayload("its file is missing"))
         return None, None
@@ -148,7 +149,8 @@ class LocalStore(AsyncKeyValue):
             row = await self._put_frame(where, key, normal, frame, seconds)
         else:
             row = self._row(where, key, normal, seconds)
-            await self._access.run(lambda ledger: ledger.put(row))
+            if not await self._access.run(lambda ledger: ledger.put(row)):
+                self._payloads.remove(await self._write(lambda c: housekeeping.replace(c, row)))
         await self._after_write(row.size)
 
     async def put_many(
@@ -159,17 +161,21 @@ class LocalStore(AsyncKeyValue):
         collection: str | None = None,
         ttl: SupportsFloat | None = None,
     ) -> None:
-        """Store several values; JSON values in one transaction, all or none, frames one by one."""
+        """Store several values, all checked before the first is stored.
+
+        JSON values are stored in one transaction, all or none; with frames among them, one by one.
+        """
         if len(checked_keys(keys)) != len(values):
             raise InvalidInput("values", f"{len(values)} values for {len(keys)} keys", "as many as the keys")
         seconds = checked_ttl(ttl)
-        where = checked_address(collection, "")[0]
-        if any(isinstance(normal_value(value)[0].get(FRAME), pd.DataFrame) for value in values):
-            for key, value in zip(keys, values, strict=True):
+        addresses = [checked_address(collection, key) for key in keys]
+        normal = [normal_value(value)[0] for value in values]
+        if any(isinstance(value.get(FRAME), pd.DataFrame) for value in normal):
+            for (where, key), value in zip(addresses, normal, strict=True):
                 await self.put(key, value, collection=where, ttl=seconds)
             return
         await self.put_all(
-            [(where, key, value) for key, value in zip(keys, values, strict=True)], ttl=seconds
+            [(*address, value) for address, value in zip(addresses, normal, strict=True)], ttl=seconds
         )
 
     async def put_all(
@@ -181,7 +187,7 @@ class LocalStore(AsyncKeyValue):
             self._row(*checked_address(collection, key), normal_value(value)[0], seconds)
             for collection, key, value in items
         ]
-        await self._write(lambda connection: connection.executemany(PUT, rows))
+        self._payloads.remove(await self._write(lambda c: housekeeping.replace_all(c, rows)))
         await self._after_write(sum(row.size for row in rows))
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
@@ -198,14 +204,20 @@ class LocalStore(AsyncKeyValue):
 
     async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
         """Return the keys of the live entries of a collection, in order (Unicode code points)."""
-        query = "SELECT key FROM entries WHERE collection = ? AND (expires IS NULL OR expires > ?) ORDER BY key LIMIT ?"
+        query = (
+            "SELECT key FROM entries WHERE collection = ? AND (expires IS NULL OR expires > ?) "
+            "AND typeof(key) = 'text' ORDER BY key LIMIT ?"
+        )
         values = (checked_address(collection, "")[0], self._now(), _sql_limit(limit))
         return [row[0] for row in await self._access.fetch(query, values)]
 
     async def collections(self, *, limit: int | None = None) -> list[str]:
-        """Return the names of the collections that have entries, in order."""
-        query = "SELECT DISTINCT collection FROM entries ORDER BY collection LIMIT ?"
-        return [row[0] for row in await self._access.fetch(query, (_sql_limit(limit),))]
+        """Return the names of the collections that have live entries, in order."""
+        query = (
+            "SELECT DISTINCT collection FROM entries WHERE (expires IS NULL OR expires > ?) "
+            "AND typeof(collection) = 'text' ORDER BY collection LIMIT ?"  # damage may have made it anything
+        )
+        return [row[0] for row in await self._access.fetch(query, (self._now(), _sql_limit(limit)))]
 
     async def scan(
         self, collection: str, *, start: str = "", end: str | None = None, last: int | None = None
@@ -275,7 +287,8 @@ class LocalStore(AsyncKeyValue):
         """Read every entry and payload; put what is damaged into quarantine.
 
         Returns:
-            `(collection, key, what was wrong)` for each damaged entry.
+            `(collection, key, what was wrong)` for each damaged entry, and with both empty for a ledger that
+            had to be mended since the last call.
         """
         faults = []
         for row in await self._access.fetch(f"SELECT {COLUMNS} FROM entries"):  # noqa: S608
@@ -286,8 +299,10 @@ class LocalStore(AsyncKeyValue):
                 reason = "its file is missing" if isinstance(error, FileNotFoundError) else str(error)
                 faults.append((entry.collection, entry.key, reason))
                 await self._put_aside(entry, error)
+            except OSError as error:  # nothing is known to be wrong with it, so it stays
+                faults.append((entry.collection, entry.key, f"its file cannot be read: {error.strerror}"))
             await asyncio.sleep(0)
-        return faults
+        return [("", "", repair) for repair in self._access.untold_repairs()] + faults
 
     async def usage(self) -> dict[str, int]:
         """Return how many entries and payloads there are, their bytes, and the bytes of the ledger's file."""
@@ -316,7 +331,7 @@ class LocalStore(AsyncKeyValue):
         return f"LocalStore({str(self.folder)!r})"
 
     def _now(self) -> int:
-        return int(self._clock.seconds() * MICRO)
+        return self._clock.micros()
 
     def _row(
         self,
@@ -327,8 +342,8 @@ class LocalStore(AsyncKeyValue):
         payload: Payload | None = None,
     ) -> Row:
         now = self._now()
-        text = to_json(value, inf_nan_mode="constants")
-        expires = None if ttl is None else now + math.ceil(ttl * MICRO)
+        text = _json(value)
+        expires = None if ttl is None else now + lifetime(ttl)
         path, total, file = (payload.path, payload.size, payload.checksum) if payload else (None, 0, None)
         size = len(text) + total
         self._check_size(collection, key, size)
@@ -364,7 +379,7 @@ class LocalStore(AsyncKeyValue):
             payload = await asyncio.to_thread(self._write_payload, collection, key, content)
         try:
             row = self._row(collection, key, value, ttl, payload)
-            replaced = await self._write(lambda c: housekeeping.replace(c, PUT, row))
+            replaced = await self._write(lambda c: housekeeping.replace(c, row))
         except BaseException:
             self._payloads.remove([payload.path])
             raise
@@ -423,6 +438,13 @@ class LocalStore(AsyncKeyValue):
         gone = await self._write(lambda c: housekeeping.delete_where(c, condition, values))
         self._payloads.remove(gone)
         return len(gone)
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    try:
+        return to_json(value, inf_nan_mode="constants")
+    except PydanticSerializationError as error:  # half a surrogate pair
+        raise NotStorable(f"it holds text that UTF-8 cannot hold: {error}") from error
 
 
 def _sql_limit(limit: int | None) -> int:

@@ -12,12 +12,17 @@ def checked_address(collection: str | None, key: str) -> tuple[str, str]:
 
     Raises:
         TypeError: When one of them is no str.
+        InvalidInput: When one of them is no text that UTF-8 can hold: a lone half of a surrogate pair.
     """
     if not isinstance(key, str):
         raise TypeError(f"key is {key!r}, but must be a str")
     if collection is not None and not isinstance(collection, str):
         raise TypeError(f"collection is {collection!r}, but must be a str")
-    return collection or DEFAULT_COLLECTION_NAME, key
+    _check_text("key", key)
+    if not collection:
+        return DEFAULT_COLLECTION_NAME, key
+    _check_text("collection", collection)
+    return collection, key
 
 
 def checked_keys(keys: Sequence[str]) -> Sequence[str]:
@@ -40,3 +45,11 @@ def checked_limit(limit: object) -> int | None:
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         raise InvalidInput("limit", limit, "zero or a positive int, or None for all")
     return limit
+
+
+def _check_text(name: str, text: str) -> None:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(name, text, "text that UTF-8 can hold") from error

@@ -1,5 +1,6 @@
 """Where do the frames of the durable tier lie on disk, and are they what was written?"""
 
+import errno
 import mmap
 import os
 import re
@@ -14,14 +15,19 @@ import pyarrow as pa
 import xxhash
 
 from tradecache.stores.arrow import decode_frame, encode_frame
+from tradecache.stores.disk import QUARANTINE, quarantined, sync_folder
 
 SUFFIX = ".arrow"
-QUARANTINE = "quarantine"
 MAX_NAME = 100  # bytes of a folder's or file's name before its unique id
+MAX_DEPTH = 8  # folders below each other; what is left of a collection's name is one folder
 MAX_VERIFIED = 200_000
 
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Through no link, and without waiting for the other end of a pipe."""
+
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_=^-]")
-_DEVICES = re.compile(rb"(?i)con|prn|aux|nul|com[0-9]|lpt[0-9]")
+_RESERVED = re.compile(rb"(?i)con|prn|aux|nul|com[0-9]|lpt[0-9]|changes|quarantine")
+"""Names that are devices on Windows, and the two of ours that have no dot."""
 
 
 class DamagedPayload(Exception):
@@ -62,10 +68,10 @@ class Payloads:
         Raises:
             OSError: When the file cannot be written; then no part of it is left.
         """
-        where = "/".join(safe_name(part) for part in collection.split("/"))
+        where = "/".join(safe_name(part) for part in collection.split("/", MAX_DEPTH - 1))
         name = f"{safe_name(key)}.{secrets.token_hex(8)}{SUFFIX}"
         directory = self.folder / where
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make(directory)
         temporary = directory / f".{name}.tmp"
         try:
             self._write(temporary, content)
@@ -76,6 +82,13 @@ class Payloads:
         if self._fsync:
             sync_folder(directory)
         return Payload(f"{where}/{name}", content.size, checksum(content))
+
+    def _make(self, directory: Path) -> None:
+        """Make a folder and those above it, each for its owner only."""
+        if directory.is_dir():
+            return
+        self._make(directory.parent)
+        directory.mkdir(exist_ok=True, mode=0o700)
 
     def _write(self, path: Path, content: pa.Buffer) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
@@ -102,12 +115,19 @@ class Payloads:
             self._verified[payload.path] = written
         try:
             return decode_frame(mapping)
-        except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        except MemoryError:
+            raise  # nothing is wrong with the file
+        except Exception as error:  # its checksum fits, so it was planted, or written by another version
             raise DamagedPayload(f"it is no Arrow file of ours: {error}") from error
 
     def _map(self, payload: Payload) -> tuple[mmap.mmap, tuple[int, int]]:
         path = self._inside(payload.path)
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            descriptor = os.open(path, _READ)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise DamagedPayload("it is a link") from error
+            raise
         try:
             status = os.fstat(descriptor)
             if status.st_size != payload.size or not status.st_size:
@@ -119,6 +139,8 @@ class Payloads:
 
     def _inside(self, path: str) -> str:
         """Return the full path; whatever a ledger says, nothing outside the folder is opened or removed."""
+        if not isinstance(path, str):
+            raise DamagedPayload("its path is no text")
         parts = path.split("/")
         full = f"{self._root}/{path}"
         if path in self._verified:
@@ -188,14 +210,6 @@ def checksum(content: pa.Buffer | mmap.mmap) -> int:
     return xxhash.xxh3_64_intdigest(content) - 2**63
 
 
-def quarantined(folder: Path, path: Path) -> Path:
-    """Move a file below `folder` to its `quarantine/`, under a name that is not taken, and return it."""
-    place = folder / QUARANTINE
-    place.mkdir(mode=0o700, exist_ok=True)
-    target = place / f"{time.time_ns()}-{path.name}"
-    return path.rename(target)
-
-
 def safe_name(text: str) -> str:
     """Return a file name for any text: ASCII letters and digits as they are, the rest percent-encoded.
 
@@ -204,19 +218,8 @@ def safe_name(text: str) -> str:
     """
     raw = text.encode("utf-8", "surrogatepass")
     name = _UNSAFE.sub(lambda found: b"%" + found[0].hex().upper().encode(), raw)
-    if _DEVICES.fullmatch(raw):
+    if _RESERVED.fullmatch(raw):
         name = b"%" + raw[:1].hex().upper().encode() + raw[1:]
     if len(name) > MAX_NAME:
         name = name[: MAX_NAME - 17].rstrip(b"%") + b"~" + xxhash.xxh3_64_hexdigest(raw).encode()
     return name.decode("ascii") or "%"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power loss, where the system offers it."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tradecache.stores.payloads import quarantined
+from tradecache.stores.disk import create_private, quarantined
 
 STEP = 64  # rows read at a time: at most so many intact ones are lost with a damaged page
+PATIENCE = 10_000  # milliseconds to wait for a transaction that is under way in a damaged ledger
 
 
 @contextlib.contextmanager
 def only_one_process(folder: Path) -> Iterator[None]:
     """Hold a lock that is let go of even when the process dies: SQLite's own, on a file beside the ledger."""
+    create_private(folder / "rebuild.lock")
     lock = sqlite3.connect(folder / "rebuild.lock", timeout=60, isolation_level=None)
     try:
         lock.execute("BEGIN EXCLUSIVE")
@@ -22,42 +24,58 @@ def only_one_process(folder: Path) -> Iterator[None]:
         lock.close()
 
 
-def hold_writers(connection: sqlite3.Connection | None) -> None:
-    """Take the write lock of a damaged ledger if it still has one to give; closing it gives the lock back."""
-    if connection is not None:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("BEGIN IMMEDIATE")
+@contextlib.contextmanager
+def held(connection: sqlite3.Connection | None, path: Path) -> Iterator[sqlite3.Connection]:
+    """Give a connection to a damaged ledger that has its write lock, if it still has one to give.
+
+    Whoever is writing is waited for, so that nothing is acknowledged that the new ledger would lack.
+
+    Args:
+        connection: One that is open; None for a new one. It is closed at the end.
+        path: Of the ledger.
+    """
+    source = connection or sqlite3.connect(path, isolation_level=None)
+    with contextlib.closing(source):
+        source.text_factory = _any_text
+        for wish in (
+            f"PRAGMA busy_timeout = {PATIENCE}",
+            "PRAGMA writable_schema = ON",  # read on where pages or indexes are missing
+            "BEGIN IMMEDIATE",
+        ):
+            with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
+                source.execute(wish)
+        yield source
 
 
-def readable_rows(connection: sqlite3.Connection | None, path: Path, columns: str) -> list[tuple[Any, ...]]:
+def readable_rows(source: sqlite3.Connection, columns: str) -> list[tuple[Any, ...]]:
     """Return the rows that a damaged ledger still yields, walked from both ends to the damage.
 
     Rows are as they stand, unchecked. An unreadable file gives an empty list.
     """
     found: dict[tuple[Any, Any], tuple[Any, ...]] = {}
-    try:
-        source = connection or sqlite3.connect(path, timeout=1, isolation_level=None)
-    except sqlite3.Error:
-        return []
     for order, beyond in (("ASC", ">"), ("DESC", "<")):
-        with contextlib.suppress(sqlite3.Error):  # here the damage begins
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):  # here the damage begins
             for row in _walk(source, columns, order, beyond):
                 found.setdefault((row[0], row[1]), row)
-    if source is not connection:
-        source.close()
     return list(found.values())
+
+
+def _any_text(raw: bytes) -> str:
+    """Read text that damage may have made unreadable; its row is not intact then, but no end of the walk."""
+    return raw.decode(errors="replace")
 
 
 def _walk(source: sqlite3.Connection, columns: str, order: str, beyond: str) -> Iterator[tuple[Any, ...]]:
     query = f"SELECT {columns} FROM entries WHERE (collection, key) {beyond} (?, ?) ORDER BY collection {order}, key {order} LIMIT {STEP}"  # noqa: S608
     first = f"SELECT {columns} FROM entries ORDER BY collection {order}, key {order} LIMIT {STEP}"  # noqa: S608
-    rows = _fetch(source.execute(first))
+    rows, ends = _fetch(source.execute(first)), set()
     while True:
         last = None
         for last in rows:
             yield last
-        if last is None:
+        if last is None or last[:2] in ends:  # rows that damage has put out of order lead in a circle
             return
+        ends.add(last[:2])
         rows = _fetch(source.execute(query, last[:2]))
 
 
@@ -71,6 +89,7 @@ def write_ledger(path: Path, schema: str, put: str, rows: Iterable[tuple[Any, ..
     """Write a new ledger with `rows` under a temporary name and move it to `path`."""
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
+    create_private(temporary)
     connection = sqlite3.connect(temporary, isolation_level=None)
     try:
         connection.executescript(schema)
@@ -80,7 +99,6 @@ def write_ledger(path: Path, schema: str, put: str, rows: Iterable[tuple[Any, ..
         connection.execute("COMMIT")
     finally:
         connection.close()
-    temporary.chmod(0o600)
     temporary.rename(path)
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype
 
 from tradecache.errors import NotStorable, shorten
 
@@ -12,6 +14,8 @@ FRAME = "frame"
 
 MAX_DEPTH = 64
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_CELLS = frozenset({"boolean", "bytes", "date", "decimal", "empty", "string", "time"})
+"""What a column of Python objects may hold: what Arrow gives back as it was, and nothing that can be changed."""
 _NAMES = frozenset({str})
 
 
@@ -20,10 +24,10 @@ def normal_value(value: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
 
     A flat value holds scalars only, so a plain `dict(value)` copies it; tuples become lists. A DataFrame
     may stand under `FRAME`; it is kept as a copy-on-write shallow copy, without what Arrow would lose: the
-    index's `freq` and `attrs`.
+    index's `freq`, `attrs`, and that text was kept as objects.
 
     Raises:
-        NotStorable: Naming the place of what is neither JSON nor a DataFrame.
+        NotStorable: Naming the place of what is neither JSON nor a DataFrame that comes back the same.
     """
     if not isinstance(value, Mapping):
         raise NotStorable(f"it is {shorten(value)}, not a mapping")
@@ -46,11 +50,48 @@ def copied_value(value: dict[str, Any], *, flat: bool) -> dict[str, Any]:
 
 
 def _pinned(frame: pd.DataFrame) -> pd.DataFrame:
-    result = frame.copy(deep=False)
-    result.attrs = {}
-    if getattr(result.index, "freq", None) is not None:
-        result.index = pd.DatetimeIndex(result.index, freq=None, copy=False)  # type: ignore[arg-type]  # the stubs do not know that None means none
+    result = pd.DataFrame(frame)
+    if any(dtype == np.object_ for dtype in frame.dtypes):
+        result = _without_object_text(result)
+    if (columns := _pinned_labels(frame.columns)) is not frame.columns:
+        result.columns = columns
+    if (index := _pinned_index(frame.index)) is not frame.index:
+        result.index = index
     return result
+
+
+def _without_object_text(frame: pd.DataFrame) -> pd.DataFrame:
+    try:
+        frame = frame.infer_objects()
+    except UnicodeEncodeError as error:  # half a surrogate pair
+        raise NotStorable(f"{FRAME!r} holds text that UTF-8 cannot hold: {error}") from error
+    for label, column in frame.items():
+        if column.dtype == object and (kind := infer_dtype(column)) not in _CELLS:
+            raise NotStorable(f"{FRAME!r} holds {kind} objects in its column {shorten(label)}")
+    return frame
+
+
+def _pinned_labels(columns: pd.Index) -> pd.Index:
+    if not columns.is_unique:
+        twice = columns[columns.duplicated()][0]
+        raise NotStorable(f"{FRAME!r} has the column {shorten(twice)} more than once")
+    levels = columns.levels if isinstance(columns, pd.MultiIndex) else [columns]
+    if any("mixed" in level.inferred_type for level in levels):
+        raise NotStorable(f"{FRAME!r} has columns named by several types: {shorten(list(columns))}")
+    return _without_objects(columns)
+
+
+def _pinned_index(index: pd.Index) -> pd.Index:
+    for name in index.names:
+        if name is not None and not isinstance(name, str):
+            raise NotStorable(f"{FRAME!r} has an index called {shorten(name)}, which is not a str")
+    if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)) and index.freq is not None:
+        return type(index)(index, freq=None, copy=False)  # type: ignore[arg-type]  # None means none
+    return _without_objects(index)
+
+
+def _without_objects(index: pd.Index) -> pd.Index:
+    return index.infer_objects() if index.dtype == object and index.nlevels == 1 else index
 
 
 def _normal(item: Any, path: str, *, depth: int) -> Any:

@@ -1,0 +1,86 @@
+import os
+import sqlite3
+import stat
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tradecache.stores.disk import create_private, quarantined, sync_folder
+
+on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux lists locks in /proc")
+
+
+def locks_on(path: Path) -> list[str]:
+    """Return the locks that processes have on a file."""
+    return [
+        line for line in Path("/proc/locks").read_text().splitlines() if f":{path.stat().st_ino} " in line
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
+def test_a_private_file_is_its_owners(tmp_path):
+    """A new file is empty, of mode 0600 whatever the umask, and alone in its folder."""
+    before = os.umask(0)
+    try:
+        create_private(tmp_path / "ledger.db")
+    finally:
+        os.umask(before)
+    assert list(tmp_path.iterdir()) == [tmp_path / "ledger.db"]
+    status = (tmp_path / "ledger.db").stat()
+    assert (status.st_size, stat.S_IMODE(status.st_mode), status.st_nlink) == (0, 0o600, 1)
+
+
+def test_a_file_that_is_there_stays(tmp_path):
+    """A file that is already there keeps its content."""
+    (tmp_path / "ledger.db").write_text("mine")
+    create_private(tmp_path / "ledger.db")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_folder_that_is_not_there_is_no_error(tmp_path):
+    """Where no file can be made, whoever opens it finds out."""
+    create_private(tmp_path / "absent" / "ledger.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_that_create_one_file(tmp_path):
+    """Of threads that create the same file at once none fails, and nothing else is left."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: create_private(tmp_path / "ledger.db"), range(50)))
+    assert list(tmp_path.iterdir()) == [tmp_path / "ledger.db"]
+
+
+@on_linux
+def test_locks_are_kept(tmp_path):
+    """Creating a database that is in use takes no lock away from this process, as opening and closing it would."""
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE entries (key)")
+        before = locks_on(path)
+        create_private(path)
+        assert before
+        assert locks_on(path) == before
+
+
+def test_quarantine(tmp_path):
+    """A file is moved to quarantine/ under its name and the time; two of one name get two places."""
+    targets = []
+    for content in ("one", "two"):
+        (tmp_path / "k.arrow").write_text(content)
+        targets.append(quarantined(tmp_path, tmp_path / "k.arrow"))
+    assert [target.read_text() for target in targets] == ["one", "two"]
+    assert {target.parent for target in targets} == {tmp_path / "quarantine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["quarantine"]
+    with pytest.raises(FileNotFoundError):
+        quarantined(tmp_path, tmp_path / "k.arrow")
+
+
+def test_a_folder_can_be_synced(tmp_path):
+    """Syncing a folder is no error where there is one."""
+    sync_folder(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        sync_folder(tmp_path / "absent")

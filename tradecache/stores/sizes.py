@@ -1,0 +1,71 @@
+"""How many bytes of memory does a value keep alive?"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+ENTRY_BYTES = 420  # what an entry of the memory tier costs beside its value and its names
+FRAME_BYTES = 5632  # the objects that a frame without rows is made of
+COLUMN_BYTES = 640  # and those of each column
+
+
+def size_of(value: Mapping[str, Any], *, flat: bool) -> int:
+    """Return about how many bytes a value takes in memory."""
+    if flat:
+        return sys.getsizeof(value) + sum(map(sys.getsizeof, value)) + sum(map(sys.getsizeof, value.values()))
+    return _bytes_of(value)
+
+
+def compact(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame`, or a copy where it is a small part of arrays that it would keep alive as a whole.
+
+    The ten rows of a slice share the arrays of all the rows that they were cut from.
+    """
+    arrays = _arrays(frame)
+    owners = {id(owner): (owner, size) for owner, size in map(_owner, arrays)}
+    alive = sum(size for _, size in owners.values())
+    if alive <= 2 * sum(array.nbytes for array in arrays) + FRAME_BYTES:
+        return frame
+    copy = frame.copy()
+    copy.index = frame.index.copy(deep=True)
+    for n, array in enumerate(arrays[1:]):
+        if isinstance(array, pd.arrays.ArrowExtensionArray):  # to pandas, these never need a copy
+            copy.isetitem(n, array.take(np.arange(len(frame))))
+    return copy
+
+
+def _bytes_of(item: Any) -> int:
+    if isinstance(item, pd.DataFrame):
+        content = [int(array.nbytes) + _bytes_of_cells(array) for array in _arrays(item)]
+        return sum(content) + FRAME_BYTES + COLUMN_BYTES * len(content)
+    if isinstance(item, Mapping):
+        return sys.getsizeof(item) + sum(sys.getsizeof(key) + _bytes_of(below) for key, below in item.items())
+    if isinstance(item, list):
+        return sys.getsizeof(item) + sum(map(_bytes_of, item))
+    return sys.getsizeof(item)
+
+
+def _bytes_of_cells(array: Any) -> int:
+    is_plain = isinstance(array, pd.arrays.NumpyExtensionArray)
+    return sum(map(sys.getsizeof, array)) if is_plain and array.to_numpy().dtype == object else 0
+
+
+def _arrays(frame: pd.DataFrame) -> list[Any]:
+    """Return what holds the index (itself, where that is no array) and each column."""
+    is_array = not isinstance(frame.index, (pd.RangeIndex, pd.MultiIndex))
+    return [frame.index.array if is_array else frame.index, *(column.array for _, column in frame.items())]
+
+
+def _owner(array: Any) -> tuple[object, int]:
+    """Return what owns the memory of an array, and how much of it there is."""
+    if isinstance(array, pd.arrays.ArrowExtensionArray):
+        data = array.__arrow_array__()
+        return data, data.get_total_buffer_size()
+    is_plain = isinstance(array, pd.arrays.NumpyExtensionArray)
+    owner = array.to_numpy() if is_plain else getattr(array, "asi8", array)  # times as integers are no copy
+    while isinstance(getattr(owner, "base", None), np.ndarray):
+        owner = owner.base
+    return owner, owner.nbytes
