@@ -37,6 +37,19 @@ def checked_symbol(symbol: object) -> str:
     return symbol
 
 
+def is_symbol(text: str) -> bool:
+    """Whether `checked_symbol` would accept it.
+
+    >>> is_symbol("BRK.B"), is_symbol(" ")
+    (True, False)
+    """
+    try:
+        checked_symbol(text)
+    except InvalidSymbol:
+        return False
+    return True
+
+
 def _utc(moment: datetime) -> datetime:
     """Return a plain datetime in UTC; what a Timestamp holds below a microsecond is cut off."""
     if moment.tzinfo is UTC and type(moment) is datetime:

@@ -18,6 +18,7 @@ from tradecache.models import (
     PriceData,
     checked_id,
     checked_symbol,
+    is_symbol,
     new_ids,
     point_value,
     price_point,
@@ -172,7 +173,8 @@ class PriceBook:
         if not isinstance(store, AsyncEnumerateCollectionsProtocol):
             raise NotEnumerable(store)
         names = await self._stack.retrying.call(store.collections)
-        return sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
+        symbols = (name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
+        return sorted(symbol for symbol in symbols if is_symbol(symbol))  # a damaged row may name another
 
     async def frame(
         self, symbols: Sequence[str] | None = None, start: Moment | None = None, end: Moment | None = None

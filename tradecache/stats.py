@@ -145,7 +145,9 @@ def hit_rate_frame(telemetry: Telemetry, *, window: Window | None = None) -> pd.
     flags = pd.DataFrame(
         {"requests": 1, **{tier: reads["tier"] == tier for tier in TIERS}}, index=reads.index
     )
-    bins = flags.astype("int64").resample(width, origin="start").sum() if len(flags) else flags.astype("int64")
+    bins = (
+        flags.astype("int64").resample(width, origin="start").sum() if len(flags) else flags.astype("int64")
+    )
     result = pd.DataFrame({"requests": bins["requests"]})
     for tier in TIERS:
         result[tier] = bins[tier] / bins["requests"].where(bins["requests"] > 0)

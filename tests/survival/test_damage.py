@@ -216,8 +216,8 @@ def test_renamed_row_is_not_served_under_its_new_name(tmp_path, change):
         data_id = cache.store_price("AAPL", 100, 1)
         kept = cache.store_price("MSFT", 1, 1)
         edit(tmp_path, f"UPDATE entries SET {change} WHERE key = ?", data_id)
-        assert cache.prices()["symbol"].tolist() == ["MSFT"]
         assert cache.latest().index.tolist() == ["MSFT"]
+        assert cache.prices()["symbol"].tolist() == ["MSFT"]
         for symbol in ("AAPL", "AAPM"):
             assert cache.get_price(symbol, data_id) is None
             assert cache.get_price(symbol, data_id.replace("202", "302", 1)) is None

@@ -26,6 +26,7 @@ T = TypeVar("T")
 log = logging.getLogger("tradecache")
 
 LARGE = 1 << 20  # bytes; larger payloads are written in a worker thread, to keep the loop free
+MISSING = "its file is missing"
 SWEEP_EVERY = 64  # writes between two small steps of removing what has expired
 
 
@@ -98,7 +99,8 @@ class LocalStore(AsyncKeyValue):
     ) -> tuple[dict[str, Any] | None, float | None]:
         """Return the live value of `key` and the seconds it has left (None: for ever)."""
         where, key = checked_address(collection, key)
-        for _ in range(3):  # another process may replace the entry between its row and its payload
+        missing = ""
+        while True:  # another process may replace the entry between its row and its payload, and again
             row = await self._access.run(lambda ledger: ledger.get(where, key))
             now = self._now()
             if row is None or row.has_expired(now):
@@ -106,15 +108,17 @@ class LocalStore(AsyncKeyValue):
             try:
                 value = self._value(row)
             except FileNotFoundError:
-                continue
+                if row.path != missing:
+                    missing = row.path or ""
+                    continue
+                await self._put_aside(row, DamagedPayload(MISSING))
+                return None, None
             except (DamagedPayload, ValueError) as error:
                 await self._put_aside(row, error)
                 return None, None
             except OSError as error:
                 raise self._access.meaning(error) from error
             return value, None if row.expires is None else (row.expires - now) / MICRO
-        await self._put_aside(row, DamagedPayload("its file is missing"))
-        return None, None
 
     async def get_many(
         self, keys: Sequence[str], *, collection: str | None = None
@@ -293,16 +297,31 @@ class LocalStore(AsyncKeyValue):
         faults = []
         for row in await self._access.fetch(f"SELECT {COLUMNS} FROM entries"):  # noqa: S608
             entry = Row._make(row)
-            try:
-                self._value(entry, trust=False)
-            except (DamagedPayload, ValueError, FileNotFoundError) as error:
-                reason = "its file is missing" if isinstance(error, FileNotFoundError) else str(error)
+            fault = self._fault(entry)
+            if fault is not None and await self._is_current(entry):
+                reason = str(fault)
+                if isinstance(fault, OSError):  # nothing is known to be wrong with it, so it stays
+                    reason = f"its file cannot be read: {fault.strerror}"
+                else:
+                    await self._put_aside(entry, fault)
                 faults.append((entry.collection, entry.key, reason))
-                await self._put_aside(entry, error)
-            except OSError as error:  # nothing is known to be wrong with it, so it stays
-                faults.append((entry.collection, entry.key, f"its file cannot be read: {error.strerror}"))
             await asyncio.sleep(0)
         return [("", "", repair) for repair in self._access.untold_repairs()] + faults
+
+    def _fault(self, row: Row) -> Exception | None:
+        """Return what is wrong with an entry, read anew; None when nothing is."""
+        try:
+            self._value(row, trust=False)
+        except FileNotFoundError:
+            return DamagedPayload(MISSING)
+        except (DamagedPayload, ValueError, OSError) as error:
+            return error
+        return None
+
+    async def _is_current(self, row: Row) -> bool:
+        """Whether an entry is still what it was, and not replaced or deleted meanwhile."""
+        now = await self._access.run(lambda ledger: ledger.get(row.collection, row.key))
+        return now is not None and now.checksum == row.checksum
 
     async def usage(self) -> dict[str, int]:
         """Return how many entries and payloads there are, their bytes, and the bytes of the ledger's file."""

@@ -29,7 +29,7 @@ def normal_value(value: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     Raises:
         NotStorable: Naming the place of what is neither JSON nor a DataFrame that comes back the same.
     """
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise NotStorable(f"it is {shorten(value)}, not a mapping")
     if _SCALARS.issuperset(map(type, value.values())) and _NAMES.issuperset(map(type, value)):
         return dict(value), True

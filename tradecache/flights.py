@@ -1,0 +1,105 @@
+"""Who may ask a source for a series now, and how did the last attempt end? Single-flight for tasks, threads, processes."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import xxhash
+from filelock import FileLock, Timeout
+
+from tradecache import errors
+from tradecache.errors import SourceError, rebuilt
+from tradecache.timeline import Range
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks at a lock that another holds
+
+
+class Flights:
+    """One at a time may fetch and store the bars of a series, in all processes that share a folder.
+
+    The lock is the system's own (`flock`), on a file of its own for each series, so that it is let go of
+    in the instant in which its holder dies. An attempt that failed leaves a note, for those who waited.
+
+    Args:
+        folder: Where the lock files lie; made when first needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = (
+            WeakKeyDictionary()
+        )
+
+    @asynccontextmanager
+    async def alone(self, name: str) -> AsyncIterator["Landing"]:
+        """Wait until nobody else has `name`, and hold it."""
+        began = time.time()
+        path = self._folder / xxhash.xxh3_64_hexdigest(name.encode())
+        async with self._local(name):
+            lock = FileLock(f"{path}.lock", thread_local=False, preserve_lock_file=True)
+            await self._acquire(lock)
+            try:
+                yield Landing(path.with_suffix(".failed"), began)
+            finally:
+                lock.release()
+
+    def _local(self, name: str) -> asyncio.Lock:
+        """Return the lock among the tasks of this loop, which need not look again and again."""
+        locks = self._locks.setdefault(asyncio.get_running_loop(), {})
+        return locks.setdefault(name, asyncio.Lock())
+
+    async def _acquire(self, lock: FileLock) -> None:
+        pause = FIRST_PAUSE
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        while True:
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.6, LONGEST_PAUSE)
+            else:
+                return
+
+
+class Landing:
+    """What the one whose turn it is learns of the attempt that it waited for, and leaves for the next."""
+
+    def __init__(self, note: Path, began: float) -> None:
+        self._note = note
+        self._began = began
+
+    def failure(self, ranges: Sequence[Range]) -> SourceError | None:
+        """Return the error of an attempt that ended while this one waited, if it was for all of `ranges`."""
+        try:
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+            covered = all(
+                any(start <= first and last <= end for start, end in note["ranges"]) for first, last in ranges
+            )
+            if note["ended"] < self._began or not covered:
+                return None
+            kind = getattr(errors, note["kind"])
+            error = rebuilt(kind, tuple(note["args"]), note["values"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no note, or none of ours
+            return None
+        return error if isinstance(error, SourceError) else None
+
+    def failed(self, error: SourceError, ranges: Sequence[Range]) -> None:
+        """Leave a note for those who wait now."""
+        note = {
+            "ended": time.time(),
+            "ranges": ranges,
+            "kind": type(error).__name__,
+            "args": error.args,
+            "values": vars(error),
+        }
+        temporary = self._note.with_suffix(".tmp")
+        temporary.write_text(json.dumps(note, default=str), encoding="utf-8")
+        temporary.replace(self._note)
+
+    def went_well(self) -> None:
+        """Take back an older note."""
+        self._note.unlink(missing_ok=True)

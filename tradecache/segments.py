@@ -1,0 +1,194 @@
+"""How are the answers of a source kept as entries of the stack, and which ones does a series have?"""
+
+import logging
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote, unquote
+
+import pandas as pd
+from pydantic_core import from_json
+
+from tradecache.clock import Clock
+from tradecache.errors import NotEnumerable
+from tradecache.stack import Stack
+from tradecache.stores.local import LocalStore
+from tradecache.stores.values import FRAME
+from tradecache.timeline import Segment, Timeline
+
+PREFIX = "bars/"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LEVELS = (256, 4_096, 65_536, 1_048_576)  # rows: small neighbours are put together up to these, in turn
+AT_LEAST = 16  # segments of a level before they are put together, so that each row is copied once a level
+
+log = logging.getLogger("tradecache")
+
+
+class Series(NamedTuple):
+    """What bars are of: a source's name, a symbol, an interval."""
+
+    source: str
+    symbol: str
+    interval: str
+
+    @property
+    def collection(self) -> str:
+        """The name of the collection that holds its segments."""
+        return PREFIX + "/".join(quote(part, safe=" ") for part in self)
+
+    @classmethod
+    def of(cls, collection: str) -> Self:
+        """Return the series that a collection holds."""
+        return cls(*(unquote(part) for part in collection.removeprefix(PREFIX).split("/")))
+
+
+class SegmentStore:
+    """The segments of every series: entries that are written once and never changed.
+
+    What a series has is remembered as a timeline until another process writes to the folder.
+    """
+
+    def __init__(self, stack: Stack, *, clock: Clock) -> None:
+        self._stack = stack
+        self._clock = clock
+        self._timelines: dict[Series, tuple[int, Timeline]] = {}
+
+    async def timeline(self, series: Series) -> Timeline:
+        """Return the timeline of a series.
+
+        Raises:
+            NotEnumerable: When the durable store cannot list its keys in order.
+        """
+        store = self._store()
+        epoch = store.foreign_commits()
+        known = self._timelines.get(series)
+        if known is not None and known[0] == epoch:
+            return known[1]
+        entries = await self._stack.retrying.call(store.scan, series.collection)
+        timeline = Timeline(segment for entry in entries if (segment := _segment(entry.key, entry.value)))
+        self._timelines[series] = (epoch, timeline)
+        return timeline
+
+    def known(self, series: Series) -> Timeline | None:
+        """Return the timeline of a series if it is at hand without looking into the store."""
+        found = self._timelines.get(series)
+        return found[1] if found is not None and found[0] == self._store().foreign_commits() else None
+
+    async def series(self) -> list[Series]:
+        """Return every series that has segments, in order."""
+        names = await self._stack.retrying.call(self._store().collections)
+        return sorted(Series.of(name) for name in names if name.startswith(PREFIX))
+
+    async def put(
+        self,
+        series: Series,
+        start: int,
+        end: int,
+        *,
+        frame: pd.DataFrame | None,
+        fetched_at: int,
+        fresh_until: int | None,
+        outcome: str = "bars",
+        ttl: float | None = None,
+    ) -> Segment:
+        """Store one answer for [start, end), and return its segment.
+
+        Args:
+            series: Whose it is.
+            start: The first moment it covers.
+            end: The first moment after it.
+            frame: Its bars; None when there are none.
+            fetched_at: When they were fetched.
+            fresh_until: When to ask again; None: never.
+            outcome: "bars", or why there are none.
+            ttl: Seconds until it is forgotten; None: never.
+        """
+        key = f"{_named(start)}_{_named(end)}.{secrets.token_hex(6)}"
+        rows, size = (0, 0) if frame is None else (len(frame), int(frame.memory_usage(index=True).sum()))
+        segment = Segment(start, end, fetched_at, fresh_until, key, outcome, rows, size)
+        value: dict[str, Any] = asdict(segment)
+        del value["key"]
+        if frame is not None:
+            value[FRAME] = frame
+        await self._stack.frames.put(key, value, collection=series.collection, ttl=ttl)
+        self._changed(series, added=[segment])
+        return segment
+
+    async def frame(self, series: Series, segment: Segment) -> pd.DataFrame | None:
+        """Return the bars of a segment; None when it is gone, which makes its range missing."""
+        value = await self._stack.frames.get(segment.key, collection=series.collection)
+        if value is None:
+            self._changed(series, removed=[segment.key])
+            return None
+        frame: pd.DataFrame = value[FRAME]
+        return frame
+
+    def is_in_memory(self, series: Series, segment: Segment) -> bool:
+        """Whether `frame` would not have to ask the durable store."""
+        return self._stack.tiers.holds(segment.key, collection=series.collection)
+
+    async def remove(self, series: Series, keys: Sequence[str]) -> None:
+        """Delete segments by their keys."""
+        await self._stack.frames.delete_many(keys, collection=series.collection)
+        self._changed(series, removed=keys)
+
+    async def tidy(self, series: Series) -> None:
+        """Delete segments of which nothing is seen, and put small final neighbours together.
+
+        The merged segment is stored before those in its place are deleted: a crash in between leaves both,
+        which agree. Nobody else may write to the series meanwhile (see `Flights`), or an answer that
+        arrives between plan and put would be overshadowed.
+        """
+        timeline = await self.timeline(series)
+        hidden = [segment.key for segment in timeline.overshadowed()]
+        if len(hidden) >= AT_LEAST:
+            await self.remove(series, hidden)
+        for level in LEVELS:
+            timeline = await self.timeline(series)
+            for run in timeline.compactions(max_rows=level, at_least=AT_LEAST):
+                await self._put_together(series, run)
+
+    async def _put_together(self, series: Series, run: Sequence[Segment]) -> None:
+        frames = [await self.frame(series, segment) for segment in run if segment.rows]
+        if any(frame is None for frame in frames):
+            return  # a damaged one is missing now, and will be fetched again
+        parts = [frame for frame in frames if frame is not None]
+        await self.put(
+            series,
+            run[0].start,
+            run[-1].end,
+            frame=pd.concat(parts) if parts else None,
+            fetched_at=max(segment.fetched_at for segment in run),
+            fresh_until=None,
+            outcome="bars" if parts else run[0].outcome,
+        )
+        await self.remove(series, [segment.key for segment in run])
+
+    def _changed(self, series: Series, added: Iterable[Segment] = (), removed: Iterable[str] = ()) -> None:
+        known = self._timelines.get(series)
+        if known is not None:
+            self._timelines[series] = (known[0], known[1].with_segments(added, removed))
+
+    def _store(self) -> LocalStore:
+        store = self._stack.durable
+        if not isinstance(store, LocalStore):
+            raise NotEnumerable(store)
+        return store
+
+
+def _segment(key: str, text: bytes) -> Segment | None:
+    """Return the segment that an entry describes; None for what is none."""
+    try:
+        return Segment(key=key, **from_json(text))
+    except TypeError:
+        log.warning("the entry %r is no segment, and is left out", key)
+        return None
+
+
+def _named(moment: int) -> str:
+    """Return a moment as part of a key and of a file's name, sorting as time does."""
+    stamp = EPOCH + timedelta(microseconds=moment)
+    day = stamp.date().isoformat()
+    return day if moment % 86_400_000_000 == 0 else f"{day}T{stamp:%H%M%S}"
