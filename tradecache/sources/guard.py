@@ -1,0 +1,179 @@
+"""How are requests to a provider kept few, patient and honest about what went wrong?"""
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import stamina
+
+from tradecache.errors import (
+    InvalidInput,
+    RateLimited,
+    SourceError,
+    SourceUnavailable,
+    TradeCacheError,
+    UnknownSymbol,
+)
+from tradecache.sources.base import Source, traits_of
+from tradecache.sources.pace import Pace
+
+OURS = (AssertionError, AttributeError, ImportError, NameError, NotImplementedError, SyntaxError, TypeError)
+"""Errors of the program, not of the provider: to ask again would not help, and would hide them."""
+
+log = logging.getLogger("tradecache")
+logging.getLogger("stamina").addHandler(logging.NullHandler())  # else each retry is a line in the notebook
+
+Fetch = Callable[[str, pd.Timestamp, pd.Timestamp, str], Awaitable[pd.DataFrame]]
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How patiently a request is tried again after `RateLimited` and `SourceUnavailable`.
+
+    Attributes:
+        attempts: At most so many, the first one included.
+        first: Seconds of pause after the first; each further pause is twice as long.
+        longest: The longest pause.
+        jitter: Up to so many seconds more, at random, so that many who wait do not come back as one.
+        patience: Seconds for all of it; also the longest time that a provider may want to be left alone
+            before the request fails at once instead of waiting.
+    """
+
+    attempts: int = 4
+    first: float = 0.5
+    longest: float = 8.0
+    jitter: float = 1.0
+    patience: float = 60.0
+
+
+class Guard:
+    """Stands before one source: few requests at once, a rate limit, a time limit, retries.
+
+    Args:
+        source: Whom to ask.
+        retries: How patiently.
+        monotonic: Seconds of a clock that never runs backwards.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        retries: Retries | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.source = source
+        self.traits = traits_of(source)
+        self.requests = 0
+        """How often the source was asked, retries included."""
+        self._retries = retries or Retries()
+        self._monotonic = monotonic
+        self._pace = Pace(self.traits.rate_limit)
+        self._places: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+
+    async def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> pd.DataFrame:
+        """Ask the source for bars, again where that may help.
+
+        Raises:
+            SourceError: `RateLimited`, `SourceUnavailable` or `UnknownSymbol`, naming source and symbol; any
+                error of the provider's own is the cause of a `SourceUnavailable`.
+            NoBars: The source's own answer that there are none, and why.
+        """
+        retries = self._retries
+        async for attempt in stamina.retry_context(
+            on=self._pause_after,
+            attempts=retries.attempts,
+            timeout=retries.patience,
+            wait_initial=retries.first,
+            wait_max=retries.longest,
+            wait_jitter=retries.jitter,
+        ):
+            with attempt:
+                return await self._attempt(symbol, start, end, interval)
+        raise AssertionError  # stamina raises the last error
+
+    async def close(self) -> None:
+        """Close the source, if it has something to close."""
+        close = getattr(self.source, "close", None)
+        if close is not None:
+            closing = close()
+            if inspect.isawaitable(closing):
+                await closing
+
+    def __repr__(self) -> str:
+        """Show the source and how often it was asked."""
+        return f"<Guard of {self.source.name}, {self.requests:,} requests>"
+
+    async def _attempt(self, symbol: str, *asked: Any) -> pd.DataFrame:
+        async with self._place():
+            await self._turn(symbol)
+            self.requests += 1
+            try:
+                return await self._answer(symbol, *asked)
+            except SourceError as error:
+                error.source = error.source or self.source.name
+                error.symbol = error.symbol or symbol
+                if isinstance(error, RateLimited) and error.retry_after is not None:
+                    self._pace.hold(self._monotonic() + error.retry_after)
+                raise
+            except (TradeCacheError, *OURS):
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise SourceUnavailable(reason, source=self.source.name, symbol=symbol) from error
+
+    async def _answer(self, *asked: Any) -> pd.DataFrame:
+        limit = asyncio.timeout(self.traits.timeout)
+        try:
+            async with limit:
+                answer: Any = self.source.fetch(*asked)
+                if not inspect.isawaitable(answer):
+                    raise InvalidInput("source", self.source, "a source whose `fetch` is `async def`")
+                frame: pd.DataFrame = await answer
+                return frame
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise SourceUnavailable(f"no answer within {self.traits.timeout:g} s") from error
+
+    async def _turn(self, symbol: str) -> None:
+        """Wait until the next request may begin.
+
+        Raises:
+            RateLimited: When the provider wants to be left alone for longer than anybody would wait.
+        """
+        may_begin = False
+        while not may_begin:
+            held = self._pace.held(self._monotonic())
+            if held > self._retries.patience:
+                raise RateLimited(held, source=self.source.name, symbol=symbol)
+            await asyncio.sleep(held)
+            await asyncio.sleep(self._pace.reserve(self._monotonic()))
+            may_begin = not self._pace.held(self._monotonic())  # another was told to wait meanwhile
+
+    def _place(self) -> contextlib.AbstractAsyncContextManager[Any]:
+        """Return the places for requests at once: of this loop, for another may have run before it."""
+        loop = asyncio.get_running_loop()
+        if self._places is None or self._places[0] is not loop:
+            self._places = (loop, asyncio.Semaphore(self.traits.concurrency))
+        return self._places[1]
+
+    def _pause_after(self, error: Exception) -> bool | float:
+        """Say whether to ask again: True after a pause that grows, or the seconds to wait, or False."""
+        if isinstance(error, UnknownSymbol) or not isinstance(error, (RateLimited, SourceUnavailable)):
+            return False
+        log.info("%s", error)
+        if isinstance(error, RateLimited) and error.retry_after is not None:
+            return error.retry_after if error.retry_after <= self._retries.patience else False
+        return True
+
+
+def guarded(source: Source) -> Fetch:
+    """Return a source's `fetch` behind a guard of its own."""
+    return Guard(source).fetch
