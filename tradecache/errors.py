@@ -14,7 +14,7 @@ TradeCacheError
 │   ├── StoreFault                           the system reported an I/O error; transient
 │   ├── StoreFull                            no space left on the device
 │   ├── StoreReadOnly     (PermissionError)  the folder may not be written
-│   └── StoreDamaged                         the ledger was damaged and has been put aside
+│   └── StoreDamaged                         the ledger is damaged, and a new one could not be made
 ├── SourceError                              a source of bars did not answer
 │   ├── RateLimited                          too many requests; may pass
 │   ├── SourceUnavailable (ConnectionError)  the network, the provider or a time limit; may pass
@@ -189,9 +189,9 @@ class StoreReadOnly(StoreError, PermissionError):
 
 
 class StoreDamaged(StoreError):
-    """Raised when the ledger was damaged; it is in `quarantine/` and what could be read was kept."""
+    """Raised when the ledger is damaged and could not be put aside; most damage is mended without an error."""
 
-    sentence = "had a damaged ledger, which is now in quarantine/"
+    sentence = "has a damaged ledger, and a new one could not be made"
 
 
 class SourceError(TradeCacheError):
