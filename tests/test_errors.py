@@ -99,7 +99,7 @@ EXAMPLES = {
     "StoreDamaged": (
         errors.StoreDamaged(FOLDER, "malformed"),
         {"folder": FOLDER, "reason": "malformed"},
-        "the cache in prices had a damaged ledger, which is now in quarantine/ (malformed)",
+        "the cache in prices has a damaged ledger, and a new one could not be made (malformed)",
     ),
     "CacheClosed": (
         errors.CacheClosed(),

@@ -125,7 +125,7 @@ class Access:
         try:
             outcome = self.ledger.rebuild(number)
         except (OSError, sqlite3.Error) as failure:
-            raise StoreDamaged(self.folder, f"{error}; making a new one failed: {failure}") from error
+            raise StoreDamaged(self.folder, f"{error}; {failure}") from error
         if outcome is None:
             return
         self.rebuilds += 1
