@@ -9,6 +9,7 @@ import resource
 import signal
 import sqlite3
 import subprocess
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -257,10 +258,24 @@ def hold_the_lock(folder: str) -> None:
 def serve_as_nobody(folder: str, settings: dict[str, Any] | None = None) -> None:
     """Do as `serve` does, without the rights of root to write where nobody may."""
     if not os.getuid():
+        _load_everything()
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
     serve(folder, settings)
+
+
+def _load_everything() -> None:
+    """Have each module loaded that is loaded only when it is first needed: soon they may be out of reach."""
+    with tempfile.TemporaryDirectory() as folder, TradeCache(folder) as cache:
+        servant = Servant(cache)
+        servant.store_prices(1)
+        servant.put_frame("frame", 1)
+        servant.get_frame("frame")
+        servant.latest()
+        servant.prices("AAPL")
+        servant.purge()
+        servant.verify()
 
 
 def mount(*arguments: str) -> None:
