@@ -103,7 +103,7 @@ def test_a_folder_that_may_not_be_written(tmp_path):
     """In a read-only folder it says at once, in one line, what to do."""
     code = """
         import os, sys
-        import tradecache.demo
+        import matplotlib.backends.backend_agg, tradecache.demo  # soon they may be out of reach
         from tradecache.cli import main
 
         os.chdir(sys.argv[1])
