@@ -32,11 +32,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: in a source tree that is not installed there is none."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(version("tradecache"))
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tradecache", description="A market-data cache for research in notebooks."
     )
-    parser.add_argument("--version", action="version", version=version("tradecache"))
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the installed version and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="show on real prices what the cache does (about 20 seconds)")
     demo.add_argument(
