@@ -35,7 +35,14 @@ def test_bars_are_the_periods_of_pandas(name, moment):
 
 @pytest.mark.parametrize(
     ("given", "name"),
-    [("60m", "1h"), (timedelta(days=1), "1d"), (pd.Timedelta("15min"), "15m"), (interval_of("1wk"), "1wk")],
+    [
+        ("60m", "1h"),
+        ("5min", "5m"),
+        ("1D", "1d"),
+        (timedelta(days=1), "1d"),
+        (pd.Timedelta("15min"), "15m"),
+        (interval_of("1wk"), "1wk"),
+    ],
 )
 def test_other_spellings(given, name):
     """A length, an interval and a common other name mean the same interval."""
@@ -44,7 +51,7 @@ def test_other_spellings(given, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "1D ", "7m", "0m", "-1d", "daily", 1, None, timedelta(0), pd.NaT, "1 d"]
+    "name", ["", "1D ", "1M", "7m", "0m", "-1d", "daily", 1, None, timedelta(0), pd.NaT, "1 d"]
 )
 def test_what_is_no_interval(name):
     """Anything else is an error that lists what is allowed."""

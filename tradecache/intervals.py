@@ -9,7 +9,7 @@ import numpy as np
 from tradecache.errors import InvalidInput
 
 SECOND = 1_000_000
-MONTH = 30 * 86_400 * SECOND  # how long one is at most ways of counting; only `floor` and `next` are exact
+MONTH = 30 * 86_400 * SECOND  # about; only `floor` and `next` know how long a month is
 _UNITS = {"m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND, "wk": 604_800 * SECOND, "mo": MONTH}
 _LENGTHS = {
     "m": (1, 2, 3, 5, 10, 15, 30, 45, 90),
@@ -18,7 +18,10 @@ _LENGTHS = {
     "wk": (1,),
     "mo": (1, 3),
 }
-_ALIASES = {"60m": "1h", "120m": "2h", "240m": "4h", "7d": "1wk", "24h": "1d"}
+_ALIASES = {"60m": "1h", "120m": "2h", "240m": "4h", "24h": "1d", "7d": "1wk", "1D": "1d", "1W": "1wk"} | {
+    f"{minutes}min": f"{minutes}m"
+    for minutes in _LENGTHS["m"]  # pandas' names, but not its "1M", which reads as a minute
+}
 FIRST_MONDAY = 4 * 86_400 * SECOND  # 1970-01-05
 
 
