@@ -785,6 +785,37 @@ class TestForeignStore:
 
         assert run(work()) == [2.0, 3.0, [True, False], 2.0, [1.0, 2.0], [1.0]]
 
+    def test_more_symbols_than_it_lists(self, make):
+        """Where the store stops listing at 10,000 collections, a question about all symbols is an error."""
+        store = MemoryStore(max_entries_per_collection=1)
+
+        async def work():
+            for n in range(10_000):
+                await store.put("k", {}, collection=f"symbol:S{n}")
+            await make(durable=store, clock=None).prices()
+
+        with pytest.raises(NotEnumerable):
+            run(work())
+
+    def test_entries_too_large(self, make):
+        """The bound of an entry holds for one point and for a frame of them, and nothing is stored."""
+        foreign = make(durable=MemoryStore(), clock=None, settings=Settings(max_entry_bytes=10))
+
+        async def work():
+            with pytest.raises(EntryTooLarge):
+                await foreign.store_price("AAPL", 1.0, 1)
+            with pytest.raises(EntryTooLarge):
+                await foreign.store_prices(frame(("AAPL", 1.0, 1, "2013-03-01T21:00:00Z")))
+            return len(await foreign.prices("AAPL"))
+
+        assert run(work()) == 0
+
+    def test_it_is_named(self, make, tmp_path):
+        """What it is called and where it says that it is, is the store and not a folder it does not use."""
+        foreign = make(durable=MemoryStore(), clock=None)
+        assert repr(foreign) == "TradingDataCache('MemoryStore')"
+        assert run(foreign.info())["cache_dir"] == "MemoryStore"
+
     def test_empty_store_is_a_store(self, make, tmp_path, clock):
         """A store that is false while it is empty is used nevertheless."""
         store = HotStore(max_bytes=2**20, clock=Clock(clock))

@@ -28,7 +28,7 @@ def make(tmp_path, clock):
     def make(durable=None):
         stack = build_stack(Settings(cache_dir=tmp_path), clock=Clock(clock), durable=durable)
         made.append(stack.durable)
-        return SegmentStore(stack, clock=Clock(clock))
+        return SegmentStore(stack)
 
     yield make
     for store in made:

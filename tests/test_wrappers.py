@@ -133,6 +133,18 @@ class TestTierStatistics:
             "delete": (3, 2, 1),
         }
 
+    def test_datasets_and_not_series(self, store):
+        """Symbols and series do not pile up: each dataset has one set of counters."""
+        counted = TierStatistics(store)
+
+        async def work():
+            for n in range(5):
+                await counted.get("k", collection=f"symbol:S{n}")
+                await counted.get("k", collection=f"bars/sample/S{n}/1d")
+
+        run(work())
+        assert sorted(counted.statistics.collections) == ["bars", "symbol"]
+
     def test_exact_under_threads(self, store):
         """Eight threads that count at once lose no count."""
         counted = TierStatistics(store)

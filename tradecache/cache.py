@@ -1,4 +1,4 @@
-"""What can be asked of the cache from async code? Everything that TradeCache offers, to be awaited."""
+"""What can be asked of the cache from async code?"""
 
 import asyncio
 import time
@@ -68,6 +68,12 @@ class TradingDataCache:
             self.stack, clock=self.clock, telemetry=self.telemetry, default_ttl=chosen.default_ttl
         )
         self._closed = False
+
+    @property
+    def where(self) -> str:
+        """The folder of the durable tier, or the kind of store that was passed in instead."""
+        store = self.stack.durable
+        return str(store.folder) if isinstance(store, LocalStore) else type(store).__name__
 
     async def store_price(
         self,
@@ -177,7 +183,7 @@ class TradingDataCache:
         self._check_open()
         store = self.stack.durable
         usage = await store.usage() if isinstance(store, LocalStore) else {}
-        return stats.info_series(self.settings, self.stack.memory.occupancy(), usage)
+        return stats.info_series(self.where, self.settings, self.stack.memory.occupancy(), usage)
 
     def get_cache_statistics(self) -> dict[str, int | float]:
         """Return total_gets, cache_hits, cache_misses, hit_rate_percent, total_puts and total_deletes.
@@ -222,7 +228,7 @@ class TradingDataCache:
 
     def __repr__(self) -> str:
         """Name the folder."""
-        return f"TradingDataCache({str(self.settings.cache_dir)!r})"
+        return f"TradingDataCache({self.where!r})"
 
     def _check_open(self) -> None:
         if self._closed:

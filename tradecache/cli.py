@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the installed version and exit")
     commands = parser.add_subparsers(dest="command", required=True)
-    demo = commands.add_parser("demo", help="show on real prices what the cache does (about 20 seconds)")
+    demo = commands.add_parser("demo", help="show on real prices what the cache does (about ten seconds)")
     demo.add_argument(
         "--output", type=Path, help="where the chart goes (default: tradecache-hit-rate.png here)"
     )

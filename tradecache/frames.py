@@ -247,13 +247,13 @@ class TradeCache:
 
     def __repr__(self) -> str:
         """Name the folder and how often the cache was hit."""
-        return f"<TradeCache {str(self.settings.cache_dir)!r}, {self._state()}>"
+        return f"<TradeCache {self.core.where!r}, {self._state()}>"
 
     def _repr_html_(self) -> str:
         """Show a small card: folder, memory, hit rate. It reads no file and cannot raise."""
         memory = self.core.stack.memory.occupancy()
         rows = {
-            "folder": str(self.settings.cache_dir),
+            "folder": self.core.where,
             "memory": f"{memory['bytes'] / 1e6:,.1f} of {memory['max_bytes'] / 1e6:,.0f} MB, {memory['entries']:,} entries",
             "requests": self._state(),
         }

@@ -12,7 +12,7 @@ from key_value.aio.protocols.key_value import AsyncEnumerateCollectionsProtocol,
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from tradecache.clock import TTL, Clock, checked_ttl
+from tradecache.clock import MICRO, TTL, Clock, checked_ttl, lifetime
 from tradecache.errors import NotEnumerable
 from tradecache.models import (
     PriceData,
@@ -163,7 +163,7 @@ class PriceBook:
             for entry in reversed(await self._scan(collection, last=last)):
                 point = point_in(entry)
                 if point is not None:
-                    left = None if entry.expires is None else entry.expires / 1e6 - self._clock.seconds()
+                    left = None if entry.expires is None else (entry.expires - self._clock.micros()) / MICRO
                     return Latest(point, left)
         return None
 
@@ -173,6 +173,8 @@ class PriceBook:
         if not isinstance(store, AsyncEnumerateCollectionsProtocol):
             raise NotEnumerable(store)
         names = await self._stack.retrying.call(store.collections)
+        if not isinstance(store, OrderedStore) and len(names) >= ENUMERATION_CAP:
+            raise NotEnumerable(store)
         symbols = (name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
         return sorted(symbol for symbol in symbols if is_symbol(symbol))  # a damaged row may name another
 
@@ -227,13 +229,13 @@ class PriceBook:
             raise NotEnumerable(store)
         wanted = sorted(key for key in keys if key >= start and (end is None or key < end))
         found = await self._stack.retrying.ttl_many(wanted, collection=collection)
-        now = self._clock.seconds()
+        now = self._clock.micros()
         entries = [
             Entry(
                 key,
                 to_json(value),
                 0,
-                None if ttl is None else int((now + ttl) * 1e6),
+                None if ttl is None else now + lifetime(ttl),
             )
             for key, (value, ttl) in zip(wanted, found, strict=True)
             if value is not None

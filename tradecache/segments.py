@@ -11,7 +11,6 @@ from urllib.parse import quote, unquote
 import pandas as pd
 from pydantic_core import from_json
 
-from tradecache.clock import Clock
 from tradecache.errors import NotEnumerable
 from tradecache.stack import Stack
 from tradecache.stores.local import LocalStore
@@ -50,9 +49,8 @@ class SegmentStore:
     What a series has is remembered as a timeline until another process writes to the folder.
     """
 
-    def __init__(self, stack: Stack, *, clock: Clock) -> None:
+    def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._clock = clock
         self._timelines: dict[Series, tuple[int, Timeline]] = {}
 
     async def timeline(self, series: Series) -> Timeline:
@@ -79,7 +77,11 @@ class SegmentStore:
     async def series(self) -> list[Series]:
         """Return every series that has segments, in order."""
         names = await self._stack.retrying.call(self._store().collections)
-        return sorted(Series.of(name) for name in names if name.startswith(PREFIX))
+        return sorted(
+            Series.of(name)
+            for name in names
+            if name.startswith(PREFIX) and name.count("/") == len(Series._fields)
+        )
 
     async def put(
         self,
@@ -117,17 +119,13 @@ class SegmentStore:
         return segment
 
     async def frame(self, series: Series, segment: Segment) -> pd.DataFrame | None:
-        """Return the bars of a segment; None when it is gone, which makes its range missing."""
+        """Return the bars of a segment that has some; None when it is gone, which makes its range missing."""
         value = await self._stack.frames.get(segment.key, collection=series.collection)
         if value is None:
             self._changed(series, removed=[segment.key])
             return None
         frame: pd.DataFrame = value[FRAME]
         return frame
-
-    def is_in_memory(self, series: Series, segment: Segment) -> bool:
-        """Whether `frame` would not have to ask the durable store."""
-        return self._stack.tiers.holds(segment.key, collection=series.collection)
 
     async def remove(self, series: Series, keys: Sequence[str]) -> None:
         """Delete segments by their keys."""

@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     memory_ttl: Seconds = 1800.0
     """How long the memory tier may keep a value without looking at the durable tier again."""
     disk_bytes: Bytes | None = None
-    """How many bytes of entries the durable tier may hold (least recently used go first); None: no bound."""
+    """How many bytes of frames the durable tier may hold (least recently used go first); None: no bound."""
     max_entry_bytes: Bytes | None = None
     """The largest entry that is accepted; None: no bound."""
     default_ttl: Seconds | None = None
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     sync: Literal["normal", "full"] = "normal"
     """What an acknowledged write survives: "normal" the death of the process, "full" a power loss too."""
     lock_wait: Seconds = 5.0
-    """How long a write waits for other processes to let go of the ledger before it counts as a fault."""
+    """How long an operation waits for other processes to let go of the ledger before it counts as a fault."""
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     """How often a transient fault of the durable tier is tried again."""
     retry_delay: Seconds = 0.05
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     retry_max_delay: Seconds = 2.0
     """The longest wait between two retries."""
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "DEBUG"
-    """The level at which each operation of the durable tier is logged; faults are always warnings."""
+    """The level at which reads, writes and deletes by id on disk are logged; faults are always warnings."""
 
     if not TYPE_CHECKING:  # a type checker reads the signature off the fields
 

@@ -42,6 +42,8 @@ class Stack:
     durable: AsyncKeyValue
     """The durable store itself, for what the protocol has no word for: order, keeping house."""
     retrying: Retry
+    disk: AsyncKeyValue
+    """The durable tier as small values are written to it: limit of size, statistics, log, retry, store."""
     disk_statistics: TierStatistics
     wrappers: tuple[TierStatistics, ...] = field(repr=False)
 
@@ -61,11 +63,11 @@ class Stack:
         done: list[tuple[str, str]] = []
         try:
             for collection, key, value in items:
-                await self.retrying.put(key, value, collection=collection, ttl=ttl)
+                await self.disk.put(key, value, collection=collection, ttl=ttl)
                 done.append((collection, key))
         except BaseException:
             for collection, key in done:
-                await self.retrying.delete(key, collection=collection)
+                await self.disk.delete(key, collection=collection)
             raise
 
     def reset_statistics(self) -> None:
@@ -90,7 +92,9 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
     counted_disk = TierStatistics(
         OperationLog(retrying, logger=log, log_level=logging.getLevelNamesMapping()[settings.log_level])
     )
-    limited = SizeLimit(counted_disk, max_size=settings.max_entry_bytes) if settings.max_entry_bytes else None
+    disk: AsyncKeyValue = counted_disk
+    if settings.max_entry_bytes and durable is not None:  # a LocalStore checks the true bytes itself
+        disk = SizeLimit(counted_disk, max_size=settings.max_entry_bytes)
 
     def tiered(bottom: AsyncKeyValue) -> TieredCache:
         return TieredCache(
@@ -102,7 +106,7 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
             foreign_commits=foreign_commits,
         )
 
-    tiers = tiered(limited or counted_disk)
+    tiers = tiered(disk)
     points = TierStatistics(tiers)
     frames = TierStatistics(tiered(counted_disk))
     return Stack(
@@ -113,6 +117,7 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
         memory_statistics=counted_memory,
         durable=store,
         retrying=retrying,
+        disk=disk,
         disk_statistics=counted_disk,
         wrappers=(points, frames, counted_memory, counted_disk),
     )

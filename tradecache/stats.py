@@ -186,9 +186,11 @@ def warm_frame(rows: Sequence[tuple[str, int, float, str]]) -> pd.DataFrame:
     return frame.astype(types).set_index("symbol")
 
 
-def info_series(settings: Settings, memory: Mapping[str, int], disk: Mapping[str, int]) -> pd.Series:
+def info_series(
+    where: str, settings: Settings, memory: Mapping[str, int], disk: Mapping[str, int]
+) -> pd.Series:
     """Return where the cache is and what each tier holds and may hold, in bytes and entries."""
-    values: dict[str, Any] = {"cache_dir": str(settings.cache_dir)}
+    values: dict[str, Any] = {"cache_dir": where}
     values |= {f"memory_{name}": value for name, value in memory.items()}
     values |= {f"disk_{name}": value for name, value in disk.items()}
     values["disk_max_bytes"] = settings.disk_bytes

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, SupportsFloat, TypeVar
 
@@ -262,6 +263,7 @@ class TierStatistics(StatisticsWrapper):
         return tuple(sum(getattr(each, name, 0) for each in found) for name in ("count", "hit", "miss"))  # type: ignore[return-value]  # three names, three sums
 
 
+_DATASET_END = re.compile("[:/]")
 _COUNTING = fork_safe_lock()
 
 
@@ -301,7 +303,7 @@ class _ExactDelete(_Exact, DeleteStatistics):
 
 class _ByDataset(KVStoreStatistics):
     def get_collection(self, collection: str) -> KVStoreCollectionStatistics:
-        dataset = collection.partition(":")[0]
+        dataset = _DATASET_END.split(collection, maxsplit=1)[0]
         found = self.collections.get(dataset)
         if found is None:
             found = KVStoreCollectionStatistics(

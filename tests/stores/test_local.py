@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 from tradecache.clock import Clock
 from tradecache.errors import CacheClosed, EntryTooLarge, InvalidInput, NotStorable
 from tradecache.stores.ledger import Row, row_checksum
-from tradecache.stores.local import LocalStore
+from tradecache.stores.local import SWEEP_EVERY, LocalStore
 
 SERIES = "bars/yfinance/BRK.B/1d"
 YEAR = "2024-01-01_2025-01-01"
@@ -449,3 +449,14 @@ def test_a_closed_store_says_so(store):
 def test_repr(store):
     """The repr names the folder."""
     assert repr(store) == f"LocalStore({str(store.folder)!r})"
+
+
+def test_a_bound_on_frames_lets_points_be(open_store):
+    """With `disk_bytes`, values without a frame neither count nor go, however many there are."""
+    store = open_store(disk_bytes=20_000)
+    run(store.put("frame", {"frame": bars(20)}))
+    run(store.put_many([f"{n}" for n in range(100)], [{"text": "x" * 1000}] * 100))
+    for n in range(SWEEP_EVERY):
+        run(store.put(f"more {n}", {"text": "x" * 1000}))
+    assert run(store.get("frame")) is not None
+    assert len(run(store.keys())) == 101 + SWEEP_EVERY

@@ -2,6 +2,7 @@ import asyncio
 import errno
 import logging
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -351,3 +352,18 @@ def test_real_write_errors_are_retried(nursery, tmp_path, what):
         assert cache.verify().empty
         assert cache.info()["disk_entries"] == 2
         assert len(list(tmp_path.glob("bars/**/*.arrow*"))) == cache.info()["disk_payloads"]
+
+
+def test_opening_a_locked_ledger_waits_no_longer_than_lock_wait(tmp_path):
+    """A ledger that somebody keeps to himself is an error after `lock_wait` seconds, while it is opened, too."""
+    TradeCache(tmp_path).close()
+    ledger = sqlite3.connect(tmp_path / "ledger-1.db", isolation_level=None)
+    try:
+        ledger.execute("PRAGMA locking_mode = EXCLUSIVE")
+        ledger.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        with pytest.raises(StoreBusy):
+            TradeCache(tmp_path, settings=Settings(lock_wait=0.1, retries=0))
+        assert time.monotonic() - began < 5
+    finally:
+        ledger.close()

@@ -51,7 +51,7 @@ class Access:
         self._closed = False
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.ledger = Ledger(folder, sync=sync)
+            self.ledger = Ledger(folder, sync=sync, patience=lock_wait)
         except OSError as error:
             full = _kind(error) is StoreFull
             raise (StoreFull if full else StoreReadOnly)(folder, error) from error

@@ -50,7 +50,7 @@ def sweep(connection: sqlite3.Connection, now: int) -> list[str]:
 def evict(
     connection: sqlite3.Connection, bound: int, uses: Iterable[tuple[int, str, str]]
 ) -> tuple[list[str], int]:
-    """Delete the least recently used payload entries until all entries take at most `bound` bytes.
+    """Delete the least recently used entries with a payload until those take at most `bound` bytes.
 
     Args:
         connection: In a transaction.
@@ -58,13 +58,13 @@ def evict(
         uses: `(when, collection, key)` of reads that are not in the ledger yet, so that reads write nothing.
 
     Returns:
-        The payload paths of what was deleted, and the bytes that all entries take now.
+        The payload paths of what was deleted, and the bytes that entries with a payload take now.
     """
     connection.executemany("UPDATE entries SET used = ? WHERE collection = ? AND key = ?", uses)
-    (total,) = connection.execute("SELECT COALESCE(SUM(size), 0) FROM entries").fetchone()
     oldest = connection.execute(
         "SELECT collection, key, CAST(size AS INTEGER) FROM entries WHERE path IS NOT NULL ORDER BY used"
     ).fetchall()
+    total = sum(size for _, _, size in oldest)
     gone: list[str] = []
     for collection, key, size in oldest:
         if total <= bound:

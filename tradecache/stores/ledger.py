@@ -109,15 +109,17 @@ def row_checksum(
 class Ledger:
     """The connection of this process to the ledger of one folder, safe to use from any thread.
 
-    Every method runs one transaction and raises `sqlite3.Error` as SQLite does; `LocalStore` turns those
-    into errors of ours. SQLite is never asked to wait for a lock: the caller does that without blocking.
+    Every method runs one transaction and raises `sqlite3.Error` as SQLite does; `Access` turns those into
+    errors of ours. SQLite is asked to wait for a lock only while the database is opened, for `patience`
+    seconds; later the caller waits, without blocking.
     """
 
-    def __init__(self, folder: Path, *, sync: Literal["normal", "full"]) -> None:
+    def __init__(self, folder: Path, *, sync: Literal["normal", "full"], patience: float = 5.0) -> None:
         self.folder = folder
         self.refusal: sqlite3.OperationalError | None = None
         """Why it can only be read; None when it can be written."""
         self._sync = sync
+        self._patience = patience
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._changes: int | None = None  # a file descriptor
@@ -261,7 +263,7 @@ class Ledger:
         self._changes = self._changes if self._changes is not None else self._open_changes()
         if self._was_emptied():
             raise _Emptied("the file is empty")
-        self._connection, self.refusal = _connect(self.path, self._sync)
+        self._connection, self.refusal = _connect(self.path, self._sync, self._patience)
         (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
         self._identity = _identity(self.path)
         self._foreign += 1  # nobody knows what was committed since the last connection
@@ -388,10 +390,12 @@ def newest_number(folder: Path) -> int:
     return max((int(number) for number in names if number.isdigit()), default=0)
 
 
-def _connect(path: Path, sync: str) -> tuple[sqlite3.Connection, sqlite3.OperationalError | None]:
+def _connect(
+    path: Path, sync: str, patience: float
+) -> tuple[sqlite3.Connection, sqlite3.OperationalError | None]:
     """Open or create a ledger; where the folder may not be written or is full, open it for reading, and say why."""
     try:
-        return _connect_for_writing(path, sync), None
+        return _connect_for_writing(path, sync, patience), None
     except sqlite3.OperationalError as error:
         code = error.sqlite_errorcode
         if code not in NO_ROOM and code & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
@@ -401,9 +405,9 @@ def _connect(path: Path, sync: str) -> tuple[sqlite3.Connection, sqlite3.Operati
         return _connect_for_reading(path), error
 
 
-def _connect_for_writing(path: Path, sync: str) -> sqlite3.Connection:
+def _connect_for_writing(path: Path, sync: str, patience: float) -> sqlite3.Connection:
     create_private(path)
-    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"PRAGMA page_size = {PAGE}")  # heeded by a new database only
         connection.execute("PRAGMA journal_mode = WAL")

@@ -46,7 +46,7 @@ class LocalStore(AsyncKeyValue):
     and processes may use one folder at once. An acknowledged write survives the death of the process, and
     with `sync="full"` a power loss. What is damaged is put into `quarantine/`, logged, and is a miss.
 
-    Besides the key-value protocol there is ordered enumeration (`keys`, `scan`, `last`), without a cap.
+    Besides the key-value protocol there is ordered enumeration (`keys`, `scan`), without a cap.
 
     Args:
         folder: Made with mode 0700 when it does not exist.
@@ -54,7 +54,7 @@ class LocalStore(AsyncKeyValue):
         compression: "none" (frames are memory-mapped), "lz4" or "zstd".
         sync: "normal" or "full", see above.
         lock_wait: Seconds that an operation waits, without blocking its loop, for other processes.
-        disk_bytes: Bytes of entries that are kept; the least recently used payloads go first.
+        disk_bytes: Bytes of frames that are kept; the least recently used go first.
         max_entry_bytes: The largest entry accepted.
 
     Raises:
@@ -155,7 +155,7 @@ class LocalStore(AsyncKeyValue):
             row = self._row(where, key, normal, seconds)
             if not await self._access.run(lambda ledger: ledger.put(row)):
                 self._payloads.remove(await self._write(lambda c: housekeeping.replace(c, row)))
-        await self._after_write(row.size)
+        await self._after_write(row.size if row.path else 0)
 
     async def put_many(
         self,
@@ -192,7 +192,7 @@ class LocalStore(AsyncKeyValue):
             for collection, key, value in items
         ]
         self._payloads.remove(await self._write(lambda c: housekeeping.replace_all(c, rows)))
-        await self._after_write(sum(row.size for row in rows))
+        await self._after_write(0)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete a key; return whether there was a live value."""
@@ -255,7 +255,8 @@ class LocalStore(AsyncKeyValue):
 
     async def destroy(self) -> bool:
         """Delete every entry."""
-        return bool(await self._delete_where("1", ()) + 1)
+        await self._delete_where("1", ())
+        return True
 
     async def destroy_collection(self, collection: str) -> bool:
         """Delete every entry of a collection; return whether there was one."""
@@ -411,10 +412,8 @@ class LocalStore(AsyncKeyValue):
         except OSError as error:
             raise self._access.meaning(error) from error
 
-    async def _put_aside(self, row: Row | None, reason: Exception) -> None:
+    async def _put_aside(self, row: Row, reason: Exception) -> None:
         """Move a damaged entry out of the way, so that it is a miss from now on."""
-        if row is None:
-            return
         file = self._payloads.quarantine(row.path) if row.path and not self.read_only else None
         self._quarantined += 1
         log.warning(
@@ -433,7 +432,7 @@ class LocalStore(AsyncKeyValue):
                 await self._put_aside(entry, DamagedPayload("the checksum of its row differs"))
 
     async def _after_write(self, size: int) -> None:
-        """Now and then remove a little of what has expired; keep within `disk_bytes`."""
+        """Now and then remove a little of what has expired; keep frames, `size` bytes more now, within `disk_bytes`."""
         self._writes += 1
         self._written += size
         if self._writes % SWEEP_EVERY == 0:
@@ -443,7 +442,7 @@ class LocalStore(AsyncKeyValue):
             await self._evict(self._disk_bytes)
 
     async def _evict(self, bound: int) -> None:
-        """Bring the bytes of all entries under `bound`, and remember how many may be written before the next look."""
+        """Bring the bytes of frames under `bound`, and remember how many may be written before the next look."""
         used, self._use = self._use, {}
         uses = [(when, *address) for address, when in used.items()]
         gone, total = await self._write(lambda c: housekeeping.evict(c, bound, uses))
