@@ -124,15 +124,3 @@ def test_only_the_bridge_makes_loops_and_threads(path):
     tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     used = {getattr(node, "attr", getattr(node, "id", "")) for node in tree}
     assert sorted(used & ONLY_IN_BRIDGE) == []
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_nothing_can_be_unpickled(path):
-    """No module imports anything that turns bytes into code: pickle and those that stand on it."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add(node.module.partition(".")[0])
-    assert sorted(names & {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}) == []
