@@ -11,7 +11,9 @@ from tradecache.intervals import Interval, interval_of
 
 NAMES = ["1m", "5m", "15m", "90m", "1h", "4h", "1d", "1wk", "1mo", "3mo"]
 PERIODS = {"1m": "min", "1h": "h", "1d": "D", "1wk": "W-SUN", "1mo": "M", "3mo": "Q"}
-moments = st.integers(-(2**52), 2**52)  # 1827 to 2112
+moments = st.tuples(
+    st.sampled_from(range(-52_000, 52_000)), st.sampled_from(range(86_400)), st.sampled_from([0, 0, 1, -1])
+).map(lambda drawn: (drawn[0] * 86_400 + drawn[1]) * 1_000_000 + drawn[2])  # 1827 to 2112
 
 
 @given(st.sampled_from(NAMES), moments)

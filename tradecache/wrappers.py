@@ -1,6 +1,7 @@
 """What do py-key-value's logging, retry, size and statistics wrappers need to keep their promises?"""
 
 import asyncio
+import functools
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -263,7 +264,12 @@ class TierStatistics(StatisticsWrapper):
         return tuple(sum(getattr(each, name, 0) for each in found) for name in ("count", "hit", "miss"))  # type: ignore[return-value]  # three names, three sums
 
 
-_DATASET_END = re.compile("[:/]")
+@functools.lru_cache(maxsize=4096)
+def _dataset(collection: str) -> str:
+    """Return what a collection belongs to: "symbol" for `symbol:AAPL`, "bars" for `bars/sample/AAPL/1d`."""
+    return re.split("[:/]", collection, maxsplit=1)[0]
+
+
 _COUNTING = fork_safe_lock()
 
 
@@ -303,7 +309,7 @@ class _ExactDelete(_Exact, DeleteStatistics):
 
 class _ByDataset(KVStoreStatistics):
     def get_collection(self, collection: str) -> KVStoreCollectionStatistics:
-        dataset = _DATASET_END.split(collection, maxsplit=1)[0]
+        dataset = _dataset(collection)
         found = self.collections.get(dataset)
         if found is None:
             found = KVStoreCollectionStatistics(
