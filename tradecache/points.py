@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
-from tradecache.errors import InvalidInput, InvalidPrices, InvalidSymbol
+from tradecache.errors import InvalidInput, InvalidSymbol
 from tradecache.models import ALLOWED, PriceData, means
 from tradecache.stores.local import Entry
 
@@ -25,6 +25,12 @@ _SCHEMA = {
 }
 POINTS = TypeAdapter(list[PriceData])
 """Turns rows into points and points into JSON values, many at once."""
+
+
+Columns = Mapping[str, Sequence[Any]]
+"""The columns of a frame of price points, by the names of their fields."""
+Fault = tuple[int, str, object, str]
+"""A row's position, the field, its value and what is allowed."""
 
 
 class Latest(NamedTuple):
@@ -94,27 +100,32 @@ def _is_sound(table: pa.Table) -> bool:
     return bool(table["price"].to_numpy().min() > 0 and table["volume"].to_numpy().min() >= 0)
 
 
-def points_of(frame: pd.DataFrame) -> list[PriceData]:
-    """Return the rows of a frame as price points.
+def points_between(columns: Columns, rows: Sequence[int]) -> tuple[list[PriceData], list[Fault]]:
+    """Return some rows of a frame's columns as price points, and what is wrong where they are none.
+
+    Args:
+        columns: As `columns_of` gives them.
+        rows: Their positions, at least one, in a row.
+    """
+    some = {name: column[rows[0] : rows[-1] + 1] for name, column in columns.items()}
+    meant = [[each if means(name, each) else None for each in column] for name, column in some.items()]
+    try:
+        return POINTS.validate_python(
+            [dict(zip(some, row, strict=True)) for row in zip(*meant, strict=True)]
+        ), []
+    except ValidationError as error:
+        return [], _faults(error, columns, rows[0])
+
+
+def columns_of(frame: pd.DataFrame) -> Columns:
+    """Return the columns of a frame that a price point is made of.
 
     Args:
         frame: Columns symbol, price, volume, and timestamp (or an index of timestamps), aware.
 
     Raises:
         InvalidInput: When a column is missing or there twice.
-        InvalidPrices: Naming every row that is no price point.
     """
-    columns = _columns(frame)
-    meant = [[each if means(name, each) else None for each in column] for name, column in columns.items()]
-    try:
-        return POINTS.validate_python(
-            [dict(zip(columns, row, strict=True)) for row in zip(*meant, strict=True)]
-        )
-    except ValidationError as error:
-        raise InvalidPrices(_faults(error, columns)) from None
-
-
-def _columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
     if not isinstance(frame, pd.DataFrame):
         raise InvalidInput("frame", frame, "a DataFrame")
     if "timestamp" not in frame.columns and isinstance(frame.index, pd.DatetimeIndex):
@@ -126,12 +137,10 @@ def _columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
     return {name: frame[name].tolist() for name in ALLOWED}
 
 
-def _faults(
-    error: ValidationError, columns: Mapping[str, Sequence[Any]]
-) -> list[tuple[int, str, object, str]]:
+def _faults(error: ValidationError, columns: Columns, first: int) -> list[Fault]:
     faults = []
     for fault in error.errors():
-        row, field = int(fault["loc"][0]), str(fault["loc"][1])
+        row, field = first + int(fault["loc"][0]), str(fault["loc"][1])
         cause = fault.get("ctx", {}).get("error")
         allowed = cause.allowed if isinstance(cause, InvalidSymbol) else ALLOWED[field]
         faults.append((row, field, columns[field][row], allowed))

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from tradecache.clock import MICRO, TTL, Clock, checked_ttl, lifetime
-from tradecache.errors import NotEnumerable
+from tradecache.errors import InvalidPrices, NotEnumerable
 from tradecache.models import (
     PriceData,
     checked_id,
@@ -25,9 +25,10 @@ from tradecache.models import (
     stamp,
     validated_point,
 )
-from tradecache.points import POINTS, Latest, point_in, points_frame, points_of
+from tradecache.points import POINTS, Fault, Latest, columns_of, point_in, points_between, points_frame
 from tradecache.ranges import Moment, first_moment, last_moment
-from tradecache.stack import Stack
+from tradecache.stack import Item, Stack
+from tradecache.steps import in_steps
 from tradecache.stores.local import Entry, LocalStore
 from tradecache.telemetry import SERVED_BY, Telemetry, Tier
 
@@ -103,11 +104,17 @@ class PriceBook:
 
     async def store_frame(self, frame: pd.DataFrame, *, ttl: TTL | None = None) -> pd.Index:
         """Store every row of a frame, or none; return the ids in the frame's order."""
-        points = points_of(frame)
+        columns = columns_of(frame)
         seconds = self._ttl(ttl)
-        ids = new_ids([stamp(point.timestamp) for point in points])
-        values = POINTS.dump_python(points, mode="json")
-        items = [(PREFIX + p.symbol, i, v) for p, i, v in zip(points, ids, values, strict=True)]
+        items: list[Item] = []
+        faults: list[Fault] = []
+        async for some in in_steps(range(len(frame))):
+            points, wrong = points_between(columns, some)
+            faults += wrong
+            items += _items(points)
+        if faults:
+            raise InvalidPrices(faults)
+        ids = [data_id for _, data_id, _ in items]
         with _Timed(self._telemetry, "put", "") as timed:
             await self._stack.put_all(items, ttl=seconds)
             timed.served("disk", rows=len(items))
@@ -131,8 +138,10 @@ class PriceBook:
     async def warm(self, symbol: str) -> int:
         """Read every live point of a symbol through both tiers; return how many there were."""
         collection = PREFIX + checked_symbol(symbol)
-        entries = await self._scan(collection)
-        return sum([await self.get(symbol, entry.key) is not None for entry in entries])
+        count = 0
+        async for some in in_steps(await self._scan(collection)):
+            count += sum([await self.get(symbol, entry.key) is not None for entry in some])
+        return count
 
     def answers_at_once(self, symbol: str, data_id: str) -> bool:
         """Whether `get` can be answered in any thread, without an event loop: by memory or by a folder."""
@@ -247,6 +256,13 @@ def _bounds(start: Moment | None, end: Moment | None) -> dict[str, str | None]:
     """Return the first id of a range of time, and the first that is behind it."""
     first, last = first_moment(start), last_moment(end)
     return {"start": stamp(first) if first else "", "end": stamp(last) + "." if last else None}
+
+
+def _items(points: Sequence[PriceData]) -> list[Item]:
+    """Return points as entries, each with an id of its own."""
+    ids = new_ids([stamp(point.timestamp) for point in points])
+    values = POINTS.dump_python(list(points), mode="json")
+    return [(PREFIX + p.symbol, i, v) for p, i, v in zip(points, ids, values, strict=True)]
 
 
 class _Timed:

@@ -19,6 +19,7 @@ from tradecache.errors import (
     StoreFull,
     StoreReadOnly,
 )
+from tradecache.steps import Watch
 from tradecache.stores.ledger import NO_ROOM, Ledger
 
 T = TypeVar("T")
@@ -62,8 +63,12 @@ class Access:
         """Whether the folder can only be read."""
         return self.ledger.read_only
 
-    async def run(self, work: Callable[[Ledger], T]) -> T:
+    async def run(self, work: Callable[[Ledger], T], *, watch: Watch | None = None) -> T:
         """Run one transaction and return what it returns.
+
+        Args:
+            work: The transaction.
+            watch: Given, it is run in a thread, and rolled back when it notices that the caller is gone.
 
         Raises:
             StoreError: Or one of its kinds; a write that raised has changed nothing.
@@ -75,7 +80,7 @@ class Access:
                 raise CacheClosed
             number = self.ledger.number
             try:
-                return work(self.ledger)
+                return work(self.ledger) if watch is None else await watch.aside(lambda: work(self.ledger))
             except UnicodeEncodeError as error:
                 raise InvalidInput("key", error.object, "text that UTF-8 can hold") from error
             except StoreError:

@@ -1,10 +1,13 @@
 """What has to go from the ledger: replaced, deleted, expired, evicted rows, and which files go with them."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tradecache.stores.ledger import PUT, PUT_PLAIN
+from tradecache.stores.ledger import PUT, PUT_PLAIN, Row
+
+Over = Callable[[Iterable[Any]], Iterable[Any]]
+"""Goes through rows: `iter`, or what stops when nobody waits for them any more."""
 
 SWEEP_LIMIT = 256  # rows removed in one small step
 CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
@@ -20,18 +23,18 @@ def replace(connection: sqlite3.Connection, row: Sequence[Any]) -> list[str]:
     return _paths(gone)
 
 
-def replace_all(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Enter rows without payloads; return the payload paths of those they replace."""
-    if connection.executemany(PUT_PLAIN, rows).rowcount == len(rows):
+def replace_all(connection: sqlite3.Connection, rows: Sequence[Row], over: Over) -> list[str]:
+    """Enter rows without payloads, going `over` them; return the payload paths of those they replace."""
+    if connection.executemany(PUT_PLAIN, over(rows)).rowcount == len(rows):
         return []
-    return [path for row in rows for path in replace(connection, row)]
+    return [path for row in over(rows) for path in replace(connection, row)]
 
 
 def delete(
-    connection: sqlite3.Connection, addresses: Iterable[tuple[str, str]]
+    connection: sqlite3.Connection, addresses: Sequence[tuple[str, str]], over: Over
 ) -> list[tuple[str | None, int | None]]:
-    """Delete rows; return path and expiry of those that were there."""
-    return [row for address in addresses for row in connection.execute(GONE, address).fetchall()]
+    """Delete rows, going `over` their addresses; return path and expiry of those that were there."""
+    return [row for address in over(addresses) for row in connection.execute(GONE, address).fetchall()]
 
 
 def delete_where(connection: sqlite3.Connection, condition: str, values: Sequence[Any]) -> list[str | None]:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from tradecache.clock import MICRO, Clock, checked_ttl, lifetime
 from tradecache.errors import EntryTooLarge, InvalidInput, NotStorable
+from tradecache.steps import STEP, Watch, in_steps
 from tradecache.stores import housekeeping
 from tradecache.stores.access import Access
 from tradecache.stores.ledger import COLUMNS, Row, row_checksum
@@ -22,6 +23,7 @@ from tradecache.stores.payloads import DamagedPayload, Payload, Payloads
 from tradecache.stores.values import FRAME, normal_value
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 log = logging.getLogger("tradecache")
 
@@ -187,11 +189,13 @@ class LocalStore(AsyncKeyValue):
     ) -> None:
         """Store JSON values under `(collection, key)` in one transaction: all of them or none."""
         seconds = checked_ttl(ttl)
-        rows = [
-            self._row(*checked_address(collection, key), normal_value(value)[0], seconds)
-            for collection, key, value in items
-        ]
-        self._payloads.remove(await self._write(lambda c: housekeeping.replace_all(c, rows)))
+        rows: list[Row] = []
+        async for some in in_steps(items):
+            rows += [
+                self._row(*checked_address(collection, key), normal_value(value)[0], seconds)
+                for collection, key, value in some
+            ]
+        self._payloads.remove(await self._write_many(rows, housekeeping.replace_all))
         await self._after_write(0)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
@@ -202,7 +206,7 @@ class LocalStore(AsyncKeyValue):
         """Delete several keys in one transaction; return how many had a live value."""
         addresses = [checked_address(collection, key) for key in checked_keys(keys)]
         now = self._now()
-        gone = await self._write(lambda c: housekeeping.delete(c, addresses))
+        gone = await self._write_many(addresses, housekeeping.delete)
         self._payloads.remove(path for path, _ in gone)
         return sum(expires is None or expires > now for _, expires in gone)
 
@@ -451,6 +455,17 @@ class LocalStore(AsyncKeyValue):
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._access.run(lambda ledger: ledger.write(work))
+
+    async def _write_many(
+        self, rows: Sequence[R], work: Callable[[sqlite3.Connection, Sequence[R], housekeeping.Over], T]
+    ) -> T:
+        """Run a transaction over rows; over many of them in a thread, and nothing of it when it is cancelled."""
+        if len(rows) <= STEP:
+            return await self._write(lambda c: work(c, rows, iter))
+        watch = Watch()
+        return await self._access.run(
+            lambda ledger: ledger.write(lambda c: work(c, rows, watch.over)), watch=watch
+        )
 
     async def _delete_where(self, condition: str, values: tuple[Any, ...]) -> int:
         gone = await self._write(lambda c: housekeeping.delete_where(c, condition, values))
