@@ -622,6 +622,57 @@ class TestInterrupt:
         assert (code, complaints) == (0, "")
         assert json.loads(said) == [2.0]
 
+    @pytest.mark.parametrize("moment", ["begun", "writing"])
+    @pytest.mark.parametrize("call", ["store_prices", "invalidate", "warm"])
+    def test_bulk_work(self, call, moment, tmp_path):
+        """Ctrl-C stops bulk work in the middle, nothing of it is done, and the cache answers at once."""
+        if (call, moment) == ("warm", "writing"):
+            pytest.skip("warming writes nothing")
+        child = start_script(
+            SLOW
+            + """
+    import os, signal
+    import pandas as pd
+
+    folder, call, moment = sys.argv[1:]
+    times = pd.date_range("2020", periods=60_000, freq="s", tz="UTC")
+    frame = pd.DataFrame({"symbol": "B", "price": 1.0, "volume": 1.0, "timestamp": times})
+    cache = tc.TradeCache(folder)
+    if call != "store_prices":
+        cache.store_prices(frame)
+    before = len(cache.prices())
+
+    def is_time():
+        if moment == "begun":
+            return bool(asyncio.all_tasks(shared_bridge()._loop))
+        return "housekeeping.py" in {os.path.basename(frame.f_code.co_filename) for frame in under_way()}
+
+    def under_way():
+        for frame in sys._current_frames().values():
+            while frame is not None:
+                yield frame
+                frame = frame.f_back
+
+    def interrupt():
+        while not is_time():
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt)
+    try:
+        watcher.start()
+        getattr(cache, call)(frame if call == "store_prices" else "B")
+    except KeyboardInterrupt:
+        log.append("interrupted")
+    answers = len(cache.prices())
+    print(json.dumps([log, answers == before, cache.get_cache_statistics()["total_gets"] < 60_000]))
+""",
+            tmp_path, call, moment,
+        )  # fmt: skip
+        code, said, complaints = end_of(child)
+        assert (code, complaints) == (0, "")
+        assert json.loads(said) == [["interrupted"], True, True]
+
     def test_before_the_work_has_begun(self):
         """Ctrl-C while the private loop is still busy elsewhere cancels the work as soon as it begins."""
         child = start_script(

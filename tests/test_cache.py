@@ -757,6 +757,59 @@ class TestClosing:
         assert run(again()).price == 1.0
 
 
+class TestManyRows:
+    """Thousands of rows at once."""
+
+    BIG = 2_500
+
+    def frame(self) -> pd.DataFrame:
+        times = pd.date_range("2020", periods=self.BIG, freq="s", tz="UTC")
+        return pd.DataFrame({"symbol": "AAPL", "price": 1.0, "volume": 1.0, "timestamp": times})
+
+    def test_faults_are_named_by_their_place_in_the_whole_frame(self, cache):
+        """Rows that are no points are named wherever they stand, and nothing of the frame is stored."""
+        broken = self.frame()
+        broken.loc[[3, 1999, 2400], "price"] = -1.0
+        with pytest.raises(InvalidPrices) as caught:
+            run(cache.store_prices(broken))
+        assert [row for row, *_ in caught.value.rows] == [3, 1999, 2400]
+        assert run(cache.prices()).empty
+
+    def test_the_loop_goes_on(self, cache):
+        """Others on the event loop have their turn while many rows are stored, warmed and deleted."""
+
+        async def main():
+            for work in (
+                lambda: cache.store_prices(self.frame()),
+                lambda: warm_cache(cache, "AAPL"),
+                lambda: cache.invalidate("AAPL"),
+            ):
+                task = asyncio.ensure_future(work())
+                turns = 0
+                while not task.done():
+                    await asyncio.sleep(0)
+                    turns += 1
+                assert turns > 2
+
+        run(main())
+
+    def test_a_cancelled_store_stores_nothing(self, cache):
+        """Cancelled at any of its steps, a bulk store leaves nothing behind, and the next one stores all."""
+
+        async def main():
+            for turns in range(12):
+                task = asyncio.ensure_future(cache.store_prices(self.frame()))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                assert task.cancelled()
+                assert (await cache.prices()).empty
+            return len(await cache.store_prices(self.frame())), len(await cache.prices())
+
+        assert run(main()) == (self.BIG, self.BIG)
+
+
 class TestForeignStore:
     """Any store of py-key-value in the place of the folder."""
 

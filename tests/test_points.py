@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 
 from tradecache.errors import InvalidInput, InvalidPrices
 from tradecache.models import PriceData
-from tradecache.points import Latest, latest_frame, points_frame, points_of
+from tradecache.points import Latest, columns_of, latest_frame, points_between, points_frame
 from tradecache.stores.local import Entry
 
 MOMENT = datetime(2013, 3, 1, 21, tzinfo=UTC)
@@ -53,6 +53,18 @@ def frame(**columns) -> pd.DataFrame:
         "timestamp": pd.DatetimeIndex([MOMENT, MOMENT + timedelta(days=1)]),
     }
     return pd.DataFrame({**good, **columns})
+
+
+def points_of(given: pd.DataFrame) -> list[PriceData]:
+    """Return the rows of a frame as points, taken two at a time."""
+    columns, found, faults = columns_of(given), [], []
+    for first in range(0, len(given), 2):
+        some, wrong = points_between(columns, range(first, min(first + 2, len(given))))
+        found += some
+        faults += wrong
+    if faults:
+        raise InvalidPrices(faults)
+    return found
 
 
 GOOD = points_of(frame())
