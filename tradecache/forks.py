@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 _locks: "weakref.WeakSet[RLock]" = weakref.WeakSet()
 _held: "list[RLock]" = []
+one_fork = threading.RLock()
+"""Held from before a fork until after it: one thread forks at a time, and what has to be held does not change."""
 
 
 def fork_safe_lock() -> "RLock":
@@ -18,11 +20,13 @@ def fork_safe_lock() -> "RLock":
     Whoever holds one may not wait for another.
     """
     lock = threading.RLock()
-    _locks.add(lock)
+    with one_fork:
+        _locks.add(lock)
     return lock
 
 
 def _hold() -> None:
+    one_fork.acquire()
     _held.extend(_locks)
     for lock in _held:
         lock.acquire()
@@ -32,6 +36,7 @@ def _release() -> None:
     for lock in _held:
         lock.release()
     _held.clear()
+    one_fork.release()
 
 
 if hasattr(os, "register_at_fork"):

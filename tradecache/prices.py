@@ -172,7 +172,11 @@ class PriceBook:
             for entry in reversed(await self._scan(collection, last=last)):
                 point = point_in(entry)
                 if point is not None:
-                    left = None if entry.expires is None else (entry.expires - self._clock.micros()) / MICRO
+                    left = (
+                        None
+                        if entry.expires is None
+                        else max(0, entry.expires - self._clock.micros()) / MICRO
+                    )
                     return Latest(point, left)
         return None
 

@@ -63,18 +63,22 @@ class Access:
         """Whether the folder can only be read."""
         return self.ledger.read_only
 
-    async def run(self, work: Callable[[Ledger], T], *, watch: Watch | None = None) -> T:
+    async def run(
+        self, work: Callable[[Ledger], T], *, watch: Watch | None = None, patience: float | None = None
+    ) -> T:
         """Run one transaction and return what it returns.
 
         Args:
             work: The transaction.
             watch: Given, it is run in a thread, and rolled back when it notices that the caller is gone.
+            patience: Seconds to wait for other processes; `lock_wait` by default.
 
         Raises:
             StoreError: Or one of its kinds; a write that raised has changed nothing.
             CacheClosed: After `close()`.
         """
         deadline, pause, rebuilt = 0.0, FIRST_PAUSE, False
+        wait = self._lock_wait if patience is None else patience
         while True:
             if self._closed:
                 raise CacheClosed
@@ -90,7 +94,7 @@ class Access:
                     self._rebuild(number, error)
                     rebuilt = True
                     continue
-                deadline = deadline or time.monotonic() + self._lock_wait
+                deadline = deadline or time.monotonic() + wait
                 if _code(error) not in BUSY or time.monotonic() > deadline:
                     raise self.meaning(error) from error
             await asyncio.sleep(0)  # where no loop runs (`bridge.finish`), the work is given up here
@@ -119,12 +123,19 @@ class Access:
         return found
 
     def _open(self) -> None:
-        try:
-            self.ledger.run(lambda connection: connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone())
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            if not _is_damage(error):
-                raise self.meaning(error) from error
-            self._rebuild(self.ledger.number, error)
+        """Look at the ledger once; whoever closes it in this instant has it to himself, and is waited for."""
+        deadline = time.monotonic() + self._lock_wait
+        while True:
+            try:
+                self.ledger.run(lambda c: c.execute("SELECT 1 FROM entries LIMIT 1").fetchone())
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                if _code(error) in BUSY and time.monotonic() < deadline:
+                    time.sleep(LONGEST_PAUSE)
+                    continue
+                if not _is_damage(error):
+                    raise self.meaning(error) from error
+                self._rebuild(self.ledger.number, error)
+            return
 
     def _rebuild(self, number: int, error: Exception) -> None:
         try:

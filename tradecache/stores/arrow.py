@@ -34,7 +34,7 @@ def encode_frame(frame: pd.DataFrame, *, compression: str) -> pa.Buffer:
     return sink.getvalue()
 
 
-def decode_frame(mapping: mmap.mmap) -> pd.DataFrame:
+def decode_frame(mapping: mmap.mmap | bytearray) -> pd.DataFrame:
     """Return the frame in a privately mapped Arrow IPC file, its columns lying on the mapping.
 
     The mapping is copy-on-write (`mmap.ACCESS_COPY`), so whoever holds the frame last may write to it in
@@ -91,7 +91,7 @@ def _is_plain(column: pa.Array, numpy_type: str | None) -> bool:
     return numpy_type in _PLAIN and column.type == pa.from_numpy_dtype(np.dtype(numpy_type))
 
 
-def _view(column: pa.Array, mapping: mmap.mmap, base: pa.Buffer) -> np.ndarray[Any, Any]:
+def _view(column: pa.Array, mapping: mmap.mmap | bytearray, base: pa.Buffer) -> np.ndarray[Any, Any]:
     kind = column.type
     dtype = np.dtype(f"M8[{kind.unit}]") if pa.types.is_timestamp(kind) else np.dtype(kind.to_pandas_dtype())
     if not len(column):

@@ -119,10 +119,11 @@ class HotStore(AsyncKeyValue):
         """
         address = checked_address(collection, key)
         seconds = checked_ttl(ttl)
-        entry = self._entry(address, value, seconds)
+        now = self._clock.micros()
+        entry = self._entry(address, value, seconds, now)
         with self._lock:
             self._generations[hash(address) % STRIPES] += 1
-            self._insert(address, entry)
+            self._insert(address, entry, now)
 
     async def put_many(
         self,
@@ -137,14 +138,15 @@ class HotStore(AsyncKeyValue):
             raise InvalidInput("values", f"{len(values)} values for {len(keys)} keys", "as many as the keys")
         seconds = checked_ttl(ttl)
         addresses = [checked_address(collection, key) for key in keys]
+        now = self._clock.micros()
         entries = [
-            (address, self._entry(address, value, seconds))
+            (address, self._entry(address, value, seconds, now))
             for address, value in zip(addresses, values, strict=True)
         ]
         with self._lock:
             for address, entry in entries:
                 self._generations[hash(address) % STRIPES] += 1
-                self._insert(address, entry)
+                self._insert(address, entry, now)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Let go of a value; return whether there was a live one."""
@@ -232,11 +234,13 @@ class HotStore(AsyncKeyValue):
         if ttl is not None and ttl <= 0:
             return False
         address = checked_address(collection, key)
-        entry = self._entry(address, value, ttl)
+        now = self._clock.micros()
+        entry = self._entry(address, value, ttl, now)
         with self._lock:
             if self._generations[hash(address) % STRIPES] != generation:
                 return False
-            self._insert(address, entry)
+            self._generations[hash(address) % STRIPES] += 1  # so that whoever read before this comes too late
+            self._insert(address, entry, now)
         return True
 
     @property
@@ -291,18 +295,18 @@ class HotStore(AsyncKeyValue):
             self._asked += 1
             return entry
 
-    def _entry(self, address: Address, value: Mapping[str, Any], ttl: float | None) -> _Entry:
+    def _entry(self, address: Address, value: Mapping[str, Any], ttl: float | None, now: int) -> _Entry:
         normal, flat = normal_value(value)
         if not flat and isinstance(normal.get(FRAME), pd.DataFrame):
             normal[FRAME] = compact(normal[FRAME])
         names = 2 * sum(map(sys.getsizeof, address))  # the heap knows them, too, for a while after they went
         size = ENTRY_BYTES + names + size_of(normal, flat=flat)
-        expires = math.inf if ttl is None else self._clock.micros() + lifetime(ttl)
+        expires = math.inf if ttl is None else now + lifetime(ttl)
         return _Entry(normal, flat=flat, size=size, expires=expires, epoch=self._epoch)
 
-    def _insert(self, address: Address, entry: _Entry) -> None:
+    def _insert(self, address: Address, entry: _Entry, now: int) -> None:
         old = self._drop(address)
-        if self._heap and self._heap[0][0] <= (now := self._clock.micros()):
+        if self._heap and self._heap[0][0] <= now:
             self._free_expired(now)
         if entry.size > self.max_bytes:
             return

@@ -8,6 +8,7 @@ writer replaces after its commit, never by one that was there before. Reading it
 whether another process wrote; `PRAGMA data_version` then tells our own commits from theirs.
 """
 
+import contextlib
 import functools
 import itertools
 import os
@@ -24,6 +25,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import xxhash
 
 from tradecache.errors import StoreError
+from tradecache.forks import one_fork
 from tradecache.stores import salvage
 from tradecache.stores.disk import create_private
 
@@ -129,7 +131,8 @@ class Ledger:
         self._version = self._foreign = 0
         self._identity: tuple[int, int] | None = None
         self.number = newest_number(folder) or 1
-        _LEDGERS.add(self)
+        with one_fork:
+            _LEDGERS.add(self)
 
     @property
     def path(self) -> Path:
@@ -150,8 +153,8 @@ class Ledger:
         """Run `work` as one transaction: all of it is committed, and others are told, or none of it."""
         with self._lock:
             connection = self._writable()
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 if self._was_replaced():
                     raise _Replaced
                 result = work(connection)
@@ -281,13 +284,13 @@ class Ledger:
             self._changes = None
 
     def _open_changes(self) -> int | None:
-        """Open the token file; None where it cannot be written or the system has no `pread`."""
+        """Open the token file; None where it cannot be read or the system has no `pread`."""
         if not hasattr(os, "pread"):
             return None
-        try:
-            return os.open(self.folder / "changes", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:
-            return None
+        for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):  # who may only read can still be told
+            with contextlib.suppress(OSError):
+                return os.open(self.folder / "changes", flags | os.O_CLOEXEC, 0o600)
+        return None
 
     def _token(self) -> bytes | None:
         """What is in `changes`; something new each time where there is no such file."""
@@ -359,6 +362,7 @@ def _process_mark() -> tuple[int, int]:
 
 
 def _before_fork() -> None:
+    one_fork.acquire()
     _FORKING.extend(_LEDGERS)
     for ledger in _FORKING:
         ledger._before_fork()  # noqa: SLF001 - one module, two halves of one thing
@@ -368,6 +372,7 @@ def _after_fork() -> None:
     for ledger in _FORKING:
         ledger._after_fork()  # noqa: SLF001
     _FORKING.clear()
+    one_fork.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,7 +13,7 @@ from key_value.aio.protocols.key_value import AsyncKeyValue
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from tradecache.clock import MICRO, Clock, checked_ttl, lifetime
-from tradecache.errors import EntryTooLarge, InvalidInput, NotStorable
+from tradecache.errors import EntryTooLarge, InvalidInput, NotStorable, StoreError
 from tradecache.steps import STEP, Watch, in_steps
 from tradecache.stores import housekeeping
 from tradecache.stores.access import Access
@@ -82,6 +82,7 @@ class LocalStore(AsyncKeyValue):
         self._max_entry_bytes = max_entry_bytes
         self._writes = 0
         self._written = math.inf  # bytes since the last look at `disk_bytes`
+        self._bounded_at = 0  # what `foreign_commits` was then
         self._quarantined = 0
         self._use: dict[tuple[str, str], int] = {}
         self._access = Access(self.folder, sync=sync, lock_wait=lock_wait)
@@ -395,22 +396,25 @@ class LocalStore(AsyncKeyValue):
     async def _put_frame(
         self, collection: str, key: str, value: dict[str, Any], frame: pd.DataFrame, ttl: float | None
     ) -> Row:
-        content = self._payloads.encode(frame)
-        self._check_size(collection, key, content.size)
-        if content.size < LARGE:
-            payload = self._write_payload(collection, key, content)
+        if frame.memory_usage(index=True).sum() < LARGE:
+            payload = self._write_payload(collection, key, frame)
         else:
-            payload = await asyncio.to_thread(self._write_payload, collection, key, content)
+            payload = await asyncio.to_thread(self._write_payload, collection, key, frame)
         try:
             row = self._row(collection, key, value, ttl, payload)
             replaced = await self._write(lambda c: housekeeping.replace(c, row))
-        except BaseException:
+        except (
+            Exception,
+            asyncio.CancelledError,
+        ):  # Ctrl-C may come after the commit: then the file is needed
             self._payloads.remove([payload.path])
             raise
         self._payloads.remove(replaced)
         return row
 
-    def _write_payload(self, collection: str, key: str, content: Any) -> Payload:
+    def _write_payload(self, collection: str, key: str, frame: pd.DataFrame) -> Payload:
+        content = self._payloads.encode(frame)
+        self._check_size(collection, key, content.size)
         try:
             return self._payloads.write(collection, key, content)
         except OSError as error:
@@ -439,22 +443,28 @@ class LocalStore(AsyncKeyValue):
         """Now and then remove a little of what has expired; keep frames, `size` bytes more now, within `disk_bytes`."""
         self._writes += 1
         self._written += size
-        if self._writes % SWEEP_EVERY == 0:
-            now = self._now()
-            self._payloads.remove(await self._write(lambda c: housekeeping.sweep(c, now)))
-        if self._disk_bytes is not None and (self._written > 0 or self._writes % SWEEP_EVERY == 0):
-            await self._evict(self._disk_bytes)
+        if self._disk_bytes is not None and self._bounded_at != (epoch := self.foreign_commits()):
+            self._bounded_at, self._written = epoch, math.inf  # nobody knows how much others have written
+        is_turn = self._writes % SWEEP_EVERY == 0
+        try:
+            if is_turn:
+                now = self._now()
+                self._payloads.remove(await self._write(lambda c: housekeeping.sweep(c, now), patience=0))
+            if self._disk_bytes is not None and (self._written > 0 or is_turn):
+                await self._evict(self._disk_bytes)
+        except StoreError as error:  # what was written is written
+            log.warning("keeping house was put off: %s", error)
 
     async def _evict(self, bound: int) -> None:
         """Bring the bytes of frames under `bound`, and remember how many may be written before the next look."""
         used, self._use = self._use, {}
         uses = [(when, *address) for address, when in used.items()]
-        gone, total = await self._write(lambda c: housekeeping.evict(c, bound, uses))
+        gone, total = await self._write(lambda c: housekeeping.evict(c, bound, uses), patience=0)
         self._payloads.remove(gone)
         self._written = total - bound
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._access.run(lambda ledger: ledger.write(work))
+    async def _write(self, work: Callable[[sqlite3.Connection], T], *, patience: float | None = None) -> T:
+        return await self._access.run(lambda ledger: ledger.write(work), patience=patience)
 
     async def _write_many(
         self, rows: Sequence[R], work: Callable[[sqlite3.Connection, Sequence[R], housekeeping.Over], T]

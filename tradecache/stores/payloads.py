@@ -20,6 +20,7 @@ from tradecache.stores.disk import QUARANTINE, quarantined, sync_folder
 SUFFIX = ".arrow"
 MAX_NAME = 100  # bytes of a folder's or file's name before its unique id
 MAX_DEPTH = 8  # folders below each other; what is left of a collection's name is one folder
+MAPPED = 1 << 20  # bytes from which on a payload is mapped and not read
 MAX_VERIFIED = 200_000
 
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -120,7 +121,8 @@ class Payloads:
         except Exception as error:  # its checksum fits, so it was planted, or written by another version
             raise DamagedPayload(f"it is no Arrow file of ours: {error}") from error
 
-    def _map(self, payload: Payload) -> tuple[mmap.mmap, tuple[int, int]]:
+    def _map(self, payload: Payload) -> tuple[mmap.mmap | bytearray, tuple[int, int]]:
+        """Map a file; read a small one, because a mapping holds a descriptor for as long as its frame lives."""
         path = self._inside(payload.path)
         try:
             descriptor = os.open(path, _READ)
@@ -132,7 +134,7 @@ class Payloads:
             status = os.fstat(descriptor)
             if status.st_size != payload.size or not status.st_size:
                 raise DamagedPayload(f"it has {status.st_size:,} bytes, not {payload.size:,}")
-            mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+            mapping = _content(descriptor, payload.size)
         finally:
             os.close(descriptor)
         return mapping, (status.st_mtime_ns, status.st_ino)
@@ -205,7 +207,18 @@ class Payloads:
                         continue  # removed by another process since it was listed
 
 
-def checksum(content: pa.Buffer | mmap.mmap) -> int:
+def _content(descriptor: int, size: int) -> mmap.mmap | bytearray:
+    if size >= MAPPED:
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+    content = bytearray(size)
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+        count = file.readinto(content)
+    if count != size:
+        raise DamagedPayload(f"it has {count:,} bytes, not {size:,}")
+    return content
+
+
+def checksum(content: pa.Buffer | mmap.mmap | bytearray) -> int:
     """Return the xxh3 (64 bits) of some bytes as the signed integer that SQLite stores."""
     return xxhash.xxh3_64_intdigest(content) - 2**63
 
