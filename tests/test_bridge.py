@@ -401,6 +401,34 @@ class TestFork:
         assert child == [1.0, [1.0, 2.0], ["MainThread", "tradecache"]]
         assert parent == [1.0, 2.0, 3.0]
 
+    def test_two_threads_fork_at_once(self, tmp_path):
+        """Threads that fork at the same time, while caches are made and used, leave no lock behind."""
+        code = """
+            import json, os, sys, threading
+            import tradecache as tc
+
+            caches = [tc.TradeCache(f"{sys.argv[1]}/{n}") for n in range(4)]
+
+            def fork():
+                for _ in range(20):
+                    pid = os.fork()
+                    if not pid:
+                        os._exit(0)
+                    os.waitpid(pid, 0)
+
+            def make():
+                caches.extend(tc.TradeCache(f"{sys.argv[1]}/more {n}") for n in range(20))
+
+            threads = [threading.Thread(target=work, daemon=True) for work in (fork, fork, make)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(30)
+            alive = [thread.is_alive() for thread in threads]
+            print(json.dumps([alive, len([cache.store_price("A", 1, 1) for cache in caches])]))
+        """
+        assert answer(code, tmp_path) == [[False] * 3, 24]
+
     def test_multiprocessing(self, tmp_path):
         """Workers that multiprocessing forks use the parent's cache object; ids never repeat, nothing is lost."""
         code = """

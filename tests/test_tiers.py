@@ -158,6 +158,26 @@ class TestRaces:
 
         assert run(work()) == (expected, expected)
 
+    def test_get_that_begins_during_a_write_and_outlasts_it(self, stack, durable):
+        """A get that read the old value while a put waited, and ends after it, leaves the new one in memory."""
+
+        async def work():
+            await durable.put("k", OLD, **WHERE)
+            durable.hold_before_puts = True
+            writing = asyncio.create_task(stack.points.put("k", NEW, **WHERE))
+            write_on = await durable.waiting.get()
+            durable.hold_before_puts, durable.hold_reads = False, True
+            reading = asyncio.create_task(get(stack))
+            read_on = await durable.waiting.get()
+            durable.hold_reads = False
+            write_on.set()
+            await writing
+            read_on.set()
+            read, _ = await reading
+            return read, await both(stack)
+
+        assert run(work()) == (OLD, (NEW, NEW))
+
     @pytest.mark.parametrize("hold", ["hold_before_puts", "hold_after_puts"])
     def test_two_puts_leave_in_memory_what_is_on_disk(self, stack, durable, hold):
         """Whichever of two puts of one key comes to an end last, memory agrees with the disk."""

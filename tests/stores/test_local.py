@@ -1,6 +1,11 @@
 import os
+import signal
+import sqlite3
 import stat
 import sys
+import threading
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +15,7 @@ from framecases import WITHOUT_ARROW_TYPE, bars, daily
 from loops import run
 from pandas.testing import assert_frame_equal
 
+from tradecache.bridge import finish
 from tradecache.clock import Clock
 from tradecache.errors import CacheClosed, EntryTooLarge, InvalidInput, NotStorable
 from tradecache.stores.ledger import Row, row_checksum
@@ -460,3 +466,64 @@ def test_a_bound_on_frames_lets_points_be(open_store):
         run(store.put(f"more {n}", {"text": "x" * 1000}))
     assert run(store.get("frame")) is not None
     assert len(run(store.keys())) == 101 + SWEEP_EVERY
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells its open files there")
+def test_small_frames_hold_no_files_open(open_store):
+    """However many frames are held, those that are small cost no file descriptor."""
+    store = open_store()
+    for n in range(50):
+        run(store.put(f"{n}", {"frame": bars(20, seed=n)}))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    held = [run(store.get(f"{n}"))["frame"] for n in range(50)]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    held[0].iloc[0, 0] = -1.0
+    assert run(store.get("0"))["frame"].equals(bars(20, seed=0))
+
+
+def test_a_bound_holds_for_several_stores_on_one_folder(open_store):
+    """With `disk_bytes`, what others have written counts, too."""
+    stores = [open_store(disk_bytes=100_000) for _ in range(3)]
+    for n in range(12):
+        run(stores[n % 3].put(f"{n}", {"frame": bars(400, seed=n)}))  # 23 KB each
+    assert run(stores[0].usage())["bytes"] <= 100_000
+
+
+def test_keeping_house_fails_no_write(open_store, caplog):
+    """A write after which house cannot be kept, because another process writes, is a write nevertheless."""
+    store = open_store(lock_wait=0.1)
+    with closing(sqlite3.connect(store.folder / "ledger-1.db", isolation_level=None)) as other:
+
+        def take_the_lock(statement):
+            if statement == "BEGIN IMMEDIATE" and not other.in_transaction:
+                other.execute("BEGIN IMMEDIATE")
+
+        store._access.ledger._connection.set_trace_callback(take_the_lock)
+        for n in range(SWEEP_EVERY):
+            run(store.put(f"{n}", {"n": n}))
+        assert other.in_transaction
+    assert "keeping house was put off" in caplog.text
+    assert len(run(store.keys())) == SWEEP_EVERY
+
+
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])
+def test_ctrl_c_in_a_write_loses_nothing(open_store, statement):
+    """Ctrl-C while a frame is replaced leaves the old or the new one, and the next write works."""
+    store = open_store()
+    connection = store._access.ledger._connection
+    press = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+
+    def interrupt(found):
+        if found == statement and press.ident is None:
+            press.start()
+
+    run(store.put("k", {"frame": bars(20, seed=1)}))
+    connection.set_trace_callback(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        finish(store.put("k", {"frame": bars(20, seed=2)}))
+        time.sleep(60)  # it may arrive a little later
+    connection.set_trace_callback(None)
+    kept = run(store.get("k"))["frame"]
+    assert any(kept.equals(bars(20, seed=seed)) for seed in (1, 2))
+    run(store.put("k", {"frame": bars(20, seed=3)}))
+    assert run(store.get("k"))["frame"].equals(bars(20, seed=3))
