@@ -340,8 +340,8 @@ def test_what_is_distrusted_goes_first(store):
 
     run(heat())
     store.distrust(store.epoch + 1)
-    run(ask_all(store, range(2000)))
-    assert held(store, range(2000)) > 500
+    run(ask_all(store, range(2000, 4000)))
+    assert held(store, range(2000, 4000)) > 500
     store.distrust(store.epoch + 1)
     run(store.cull())
     assert store.occupancy()["bytes"] == 0

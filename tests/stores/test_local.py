@@ -510,18 +510,21 @@ def test_keeping_house_fails_no_write(open_store, caplog):
 def test_ctrl_c_in_a_write_loses_nothing(open_store, statement):
     """Ctrl-C while a frame is replaced leaves the old or the new one, and the next write works."""
     store = open_store()
-    connection = store._access.ledger._connection
-    press = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+    connection, under_way = store._access.ledger._connection, threading.Event()
 
-    def interrupt(found):
-        if found == statement and press.ident is None:
-            press.start()
+    def press():
+        under_way.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def interrupted_put():
+        finish(store.put("k", {"frame": bars(20, seed=2)}))
+        time.sleep(10)  # it may arrive a little later
 
     run(store.put("k", {"frame": bars(20, seed=1)}))
-    connection.set_trace_callback(interrupt)
+    connection.set_trace_callback(lambda found: found == statement and under_way.set())
+    threading.Thread(target=press, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        finish(store.put("k", {"frame": bars(20, seed=2)}))
-        time.sleep(60)  # it may arrive a little later
+        interrupted_put()
     connection.set_trace_callback(None)
     kept = run(store.get("k"))["frame"]
     assert any(kept.equals(bars(20, seed=seed)) for seed in (1, 2))
