@@ -145,12 +145,21 @@ def test_no_folder_is_named(capsys):
     assert capsys.readouterr().err == "tradecache: cache_dir is '', but must be the path of a folder\n"
 
 
-def test_a_folder_that_cannot_be(tmp_path, capsys):
+def test_a_folder_that_cannot_be(tmp_path, monkeypatch, capsys):
     """Where no folder can be made, one line says what to set; the exit code is 1."""
     (tmp_path / "file").touch()
-    assert main(["info", "--cache-dir", str(tmp_path / "file" / "prices")]) == 1
+    monkeypatch.setenv("TRADECACHE_CACHE_DIR", str(tmp_path / "file" / "prices"))
+    assert main(["info"]) == 1
     err = capsys.readouterr().err
     assert (err.count("\n"), "TRADECACHE_CACHE_DIR" in err) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "purge"])
+def test_a_slip_in_the_folder_makes_no_new_one(tmp_path, command, capsys):
+    """A folder that is named and not there is bad usage; nothing is made in its place."""
+    assert main([command, "--cache-dir", str(tmp_path / "pirces")]) == 2
+    assert "must be a folder that is there" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_reader_that_has_seen_enough(folder):

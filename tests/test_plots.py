@@ -90,11 +90,11 @@ def test_bars_lie_where_their_time_is(plots, ax):
 
 
 def test_line_is_the_hit_rate_since_the_beginning(plots, ax):
-    """The line is the cumulative hit rate."""
+    """The line is the cumulative hit rate, which is known at the end of each bin."""
     plots.hit_rate(window=3, ax=ax)
 
     (line,) = ax.lines
-    assert line.get_xdata().tolist() == [0, 3, 6]
+    assert line.get_xdata().tolist() == [3, 6, 9]
     assert line.get_ydata().tolist() == [2 / 3, 5 / 6, 8 / 9]
 
 
@@ -103,7 +103,7 @@ def test_quiet_bins_are_empty(ax):
     Plots(Asked("disk", "memory")).hit_rate(window=0.25, ax=ax)
 
     assert [sum(stack) for stack in zip(*heights(ax), strict=True)] == [1, 0, 0, 0, 1]
-    assert ax.lines[0].get_xdata().tolist() == [0, 1]
+    assert ax.lines[0].get_xdata().tolist() == [0.25, 1.25]
 
 
 def test_axes_say_what_they_are(plots, ax):
@@ -116,6 +116,27 @@ def test_axes_say_what_they_are(plots, ax):
     assert ax.get_xlim()[0] <= 0
     assert [ax.yaxis.get_major_formatter()(share) for share in (0, 0.5, 1)] == ["0%", "50%", "100%"]
     assert sorted(texts(ax)) == ["from disk", "from memory", "hit rate since the beginning", "missed"]
+
+
+def test_a_lone_bin_is_as_wide_as_its_window(ax):
+    """One read, or several within one window, are a bar of the window's width."""
+    Plots(Asked("disk")).hit_rate(window=5, ax=ax)
+
+    assert [bars[0].get_width() for bars in ax.containers] == [5, 5, 5]
+    assert ax.lines[0].get_xdata().tolist() == [5]
+
+
+def test_the_legend_stays_within_given_axes(plots):
+    """On one of several Axes the legend covers none of the others; on new Axes it lies below."""
+    figure, axes = plt.subplots(2)
+    plots.hit_rate(ax=axes[0])
+    figure.canvas.draw()
+    assert axes[0].bbox.fully_containsx(axes[0].get_legend().get_window_extent().x0)
+    assert axes[0].bbox.y0 <= axes[0].get_legend().get_window_extent().y0
+
+    alone = plots.hit_rate()
+    alone.figure.canvas.draw()
+    assert alone.get_legend().get_window_extent().y1 < alone.bbox.y0
 
 
 def test_large_numbers_are_grouped(ax):

@@ -188,7 +188,8 @@ class TradingDataCache:
     def get_cache_statistics(self) -> dict[str, int | float]:
         """Return total_gets, cache_hits, cache_misses, hit_rate_percent, total_puts and total_deletes.
 
-        Hits of either tier count as hits. The rate is 0.0 before the first get.
+        They count entries read and written by their keys, warming included; questions by time (`prices`,
+        `latest`) are in `stats()`. Hits of either tier count as hits. The rate is 0.0 before the first get.
         """
         return stats.totals(self.stack.points)
 

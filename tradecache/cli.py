@@ -74,6 +74,8 @@ def _run(chosen: argparse.Namespace) -> int:
 def _keep_house(chosen: argparse.Namespace) -> int:
     from tradecache.frames import TradeCache
 
+    if chosen.cache_dir is not None and not Path(chosen.cache_dir).is_dir():
+        raise InvalidInput("--cache-dir", chosen.cache_dir, "a folder that is there")
     with TradeCache(chosen.cache_dir) as cache:
         answer: pd.DataFrame | pd.Series = getattr(cache, chosen.command)()
     if chosen.json:

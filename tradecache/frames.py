@@ -208,7 +208,11 @@ class TradeCache:
         return self.core.hit_rate(window)
 
     def get_cache_statistics(self) -> dict[str, int | float]:
-        """Return total_gets, cache_hits, cache_misses, hit_rate_percent, total_puts and total_deletes."""
+        """Return total_gets, cache_hits, cache_misses, hit_rate_percent, total_puts and total_deletes.
+
+        They count entries read and written by their keys, warming included; questions by time (`prices`,
+        `latest`) are in `stats()`. Hits of either tier count as hits. The rate is 0.0 before the first get.
+        """
         return self.core.get_cache_statistics()
 
     def reset_stats(self) -> None:

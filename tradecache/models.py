@@ -107,7 +107,7 @@ ALLOWED = {
     "symbol": "the name of an instrument, as a str",
     "price": "a positive, finite number",
     "volume": "zero or a positive, finite number",
-    "timestamp": "a datetime with a time zone, in the years 1 to 9999",
+    "timestamp": "a datetime with a time zone (pandas: .tz_localize('UTC')), in the years 1 to 9999",
 }
 
 

@@ -40,27 +40,30 @@ class Plots:
             **line: Passed on to the `Axes.plot` of the cumulative hit rate.
 
         Returns:
-            The Axes: x in seconds since the first read, y from 0 to 100%.
+            The Axes: x in seconds since the first read, y from 0 to 100%. The line has a point at the end of
+            each bin that had reads. The legend is below new Axes, and inside of those that were given.
         """
         frame = self._cache.hit_rate(window)
         frame = frame.assign(missed=1.0 - frame["hit_rate"])
+        width = _bin_width(frame.index)
         axes = _new_axes() if ax is None else _checked_axes(ax)
         seconds = _seconds(frame.index)
         bottom = np.zeros(len(frame))
         for column, (colour, hatch, label) in STYLES.items():
             share = frame[column].fillna(0.0).to_numpy()
             axes.bar(
-                seconds, share, width=_bin_width(frame.index), bottom=bottom, align="edge", color=colour,
+                seconds, share, width=width, bottom=bottom, align="edge", color=colour,
                 hatch=hatch, edgecolor="white", linewidth=0.3, label=label,
             )  # fmt: skip
             bottom = bottom + share
         busy = frame["requests"].to_numpy() > 0
         style: dict[str, Any] = {"color": "black", "linewidth": 1.8, "label": "hit rate since the beginning"}
-        axes.plot(seconds[busy], frame["cumulative"].to_numpy()[busy], **style | line)
+        axes.plot(seconds[busy] + width, frame["cumulative"].to_numpy()[busy], **style | line)
         axes.set(xlabel="seconds since the first read", ylabel="share of reads", ylim=(0, 1.02))
         axes.set_title(f"Hit rate (n = {int(frame['requests'].sum()):,} reads)")
         _as_percent(axes)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, frameon=False)
+        below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 4}
+        axes.legend(**({"loc": "best"} if ax else below), frameon=ax is not None)
         return axes
 
 
@@ -92,5 +95,7 @@ def _as_percent(axes: "Axes") -> None:
 
 
 def _bin_width(index: pd.Index) -> float:
-    """Return the width of a bin in seconds; a lone bin is one wide enough to be seen."""
-    return float((index[1] - index[0]).total_seconds()) if len(index) > 1 else 0.001
+    """Return the width of a bin in seconds: what the frame was resampled by."""
+    if not isinstance(index, pd.DatetimeIndex) or not isinstance(index.freq, pd.offsets.Tick):
+        return 0.0
+    return pd.Timedelta(index.freq).total_seconds()

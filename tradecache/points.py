@@ -133,7 +133,10 @@ def columns_of(frame: pd.DataFrame) -> Columns:
     names = list(frame.columns)
     if any(names.count(name) != 1 for name in ALLOWED):
         allowed = "symbol, price, volume and timestamp (or an index of timestamps), each of them once"
-        raise InvalidInput("frame.columns", names, allowed)
+        wrong = ", ".join(
+            f"{name} is there {names.count(name)} times" for name in ALLOWED if names.count(name) != 1
+        )
+        raise InvalidInput("frame.columns", names, f"{allowed}: {wrong}")
     return {name: frame[name].tolist() for name in ALLOWED}
 
 
