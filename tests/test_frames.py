@@ -26,7 +26,10 @@ LATEST = {
     "age": "timedelta64[us]",
     "ttl": "timedelta64[us]",
 }
-WARMED = {"rows": "int64", "seconds": "float64", "error": "str"}
+WARMED = dict.fromkeys(("points", "rows_cached", "rows_fetched", "requests"), "int64") | {
+    "seconds": "float64",
+    "error": "str",
+}
 STATS = {
     "requests": "int64",
     "hits": "int64",
@@ -233,7 +236,7 @@ class TestAnswers:
         """Symbols may be in anything that can be gone through; each counts once."""
         assert sorted(filled.prices(symbols)["price"]) == [1.0, 2.0, 3.0, 3.5, 4.0, 5.0, 6.0]
         assert filled.latest(symbols).index.to_list() == ["AAPL", "MSFT"]
-        assert filled.warm(symbols)["rows"].to_dict() == {"AAPL": 4, "MSFT": 3}
+        assert filled.warm(symbols)["points"].to_dict() == {"AAPL": 4, "MSFT": 3}
         assert filled.invalidate(symbols).to_dict() == {"AAPL": 4, "MSFT": 3}
 
     def test_generator_of_symbols(self, filled):
@@ -245,7 +248,7 @@ class TestAnswers:
         """One symbol is text, or alone in a list."""
         assert filled.prices(symbol)["price"].to_list() == [1.0, 2.0, 3.0, 3.5]
         assert filled.latest(symbol).index.to_list() == ["AAPL"]
-        assert filled.warm(symbol)["rows"].to_dict() == {"AAPL": 4}
+        assert filled.warm(symbol)["points"].to_dict() == {"AAPL": 4}
         assert filled.invalidate(symbol).to_dict() == {"AAPL": 4}
 
     def test_ids_from_pandas_find_points(self, cache, clock):

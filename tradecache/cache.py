@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
@@ -15,6 +16,7 @@ from tradecache import stats
 from tradecache.clock import TTL, Clock
 from tradecache.errors import CacheClosed, InvalidInput
 from tradecache.export import checked_path, write_frame
+from tradecache.layouts import Layout, OnError
 from tradecache.models import PriceData, checked_symbol
 from tradecache.points import latest_frame
 from tradecache.prices import PriceBook
@@ -25,15 +27,26 @@ from tradecache.stats import Window
 from tradecache.stores.local import LocalStore
 from tradecache.telemetry import Telemetry
 
+if TYPE_CHECKING:
+    from tradecache.asking import Request
+    from tradecache.desk import BarDesk
+    from tradecache.freshness import Freshness
+
+WARMED_AT_ONCE = 8  # the source has its own limit, and no more need be open than that keeps busy
+
 Symbols = str | Iterable[str]
 """One symbol, or several: a list, an Index, a Series."""
 
 
 class TradingDataCache:
-    """The async core: price points in memory, else on disk.
+    """The async core: price points and bars in memory, else on disk, else from a source.
 
     Args:
         cache_dir: The folder of the durable tier; `settings.cache_dir` by default.
+        source: Whom to ask for bars: "yfinance", "ccxt:<exchange>", "files:<folder>", "sample", "synthetic",
+            a function of (symbol, start, end, interval), or an object with `name` and `async def fetch`.
+            Without one, bars are those that were stored with `store_bars`.
+        freshness: Until when bars are fresh: a policy of `tradecache.freshness`, `BarClose()` by default.
         settings: See `Settings`.
         clock: A callable that returns an aware datetime in UTC; the system's clock by default.
         durable: Any py-key-value store to use as the durable tier instead of a folder.
@@ -49,6 +62,8 @@ class TradingDataCache:
         self,
         cache_dir: str | Path | None = None,
         *,
+        source: Any = None,
+        freshness: "Freshness | None" = None,
         settings: Settings | None = None,
         clock: Callable[[], datetime] | None = None,
         durable: AsyncKeyValue | None = None,
@@ -67,7 +82,24 @@ class TradingDataCache:
         self.book = PriceBook(
             self.stack, clock=self.clock, telemetry=self.telemetry, default_ttl=chosen.default_ttl
         )
+        self._source = source
+        self._freshness = freshness
         self._closed = False
+        if source is not None or freshness is not None:
+            getattr(self, "desk")  # noqa: B009 - made now, so that a bad one is told of now
+
+    @cached_property
+    def desk(self) -> "BarDesk":
+        """Where bars are asked for; not loaded before they are."""
+        from tradecache.desk import BarDesk
+
+        return BarDesk(
+            self.stack,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            source=self._source,
+            freshness=self._freshness,
+        )
 
     @property
     def where(self) -> str:
@@ -143,13 +175,138 @@ class TradingDataCache:
         self._check_open()
         return await self.book.frame(None if symbols is None else listed(symbols), start, end)
 
-    async def invalidate(
-        self, symbols: Symbols | None = None, start: Moment | None = None, end: Moment | None = None
-    ) -> pd.Series:
-        """Delete the points of some symbols in a range of time; return how many, by symbol."""
+    async def bars(
+        self,
+        symbols: Symbols,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        interval: str = "1d",
+        columns: Sequence[str] | None = None,
+        layout: Layout = "wide",
+        refresh: bool = False,
+        allow_stale: bool = True,
+        on_error: OnError = "warn",
+        source: Any = None,
+    ) -> pd.DataFrame:
+        """Return bars, read through the cache, as `TradeCache.bars` describes."""
         self._check_open()
-        wanted = await self.book.symbols() if symbols is None else listed(symbols)
-        return stats.counts_by_symbol(await self.book.invalidate(wanted, start, end), name="deleted")
+        asked = self.desk.requests(
+            listed(symbols), start, end, interval=interval, source=source, refresh=refresh,
+            layout=layout, on_error=on_error,
+        )  # fmt: skip
+        answers = await self.desk.answers(asked, source=source)
+        return self.desk.hand_out(
+            answers, is_alone=isinstance(symbols, str), columns=columns, layout=layout,
+            allow_stale=allow_stale, on_error=on_error,
+        )  # fmt: skip
+
+    async def store_bars(
+        self, symbol: str, frame: pd.DataFrame, *, interval: str = "1d", ttl: TTL | None = None
+    ) -> None:
+        """Store bars of your own, as `TradeCache.store_bars` describes."""
+        self._check_open()
+        await self.desk.store(symbol, frame, interval=interval, ttl=ttl)
+
+    async def plan(
+        self,
+        symbols: Symbols,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        interval: str = "1d",
+        refresh: bool = False,
+        source: Any = None,
+    ) -> pd.DataFrame:
+        """Return what `bars` would ask the source for, as `TradeCache.plan` describes."""
+        self._check_open()
+        asked = self.desk.requests(
+            listed(symbols), start, end, interval=interval, source=source, refresh=refresh
+        )
+        return await self.desk.plan(asked, source=source)
+
+    async def warm(
+        self,
+        symbols: Symbols,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        interval: str = "1d",
+        source: Any = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Have bars and price points of some symbols in memory, as `TradeCache.warm` describes."""
+        self._check_open()
+        from tqdm.auto import tqdm
+
+        asked = self.desk.requests(listed(symbols), start, end, interval=interval, source=source)
+        places = asyncio.Semaphore(WARMED_AT_ONCE)
+        with tqdm(total=len(asked), desc="warm", unit="symbol", disable=not progress) as bar:
+
+            async def warmed(request: "Request") -> stats.Warmed:
+                async with places:
+                    report = await self._warmed(request, source)
+                bar.update()
+                return report
+
+            return stats.warmed_frame(await asyncio.gather(*map(warmed, asked)))
+
+    async def _warmed(self, request: "Request", source: Any) -> stats.Warmed:
+        began, symbol, points, error = time.perf_counter(), request.series.symbol, 0, ""
+        rows = fetched = requests = 0
+        if await self.desk.may_have(request):
+            (answer,) = await self.desk.answers([request], source=source)
+            rows, fetched, requests = len(answer.frame), answer.fetched, answer.requests
+            error = "" if answer.error is None else f"{type(answer.error).__name__}: {answer.error}"
+        try:
+            points = await self.book.warm(symbol)
+        except Exception as fault:  # noqa: BLE001 - one bad symbol does not stop the others; it is in the report
+            error = f"{type(fault).__name__}: {fault}"
+        seconds = time.perf_counter() - began
+        return stats.Warmed(symbol, points, max(0, rows - fetched), fetched, requests, seconds, error)
+
+    async def coverage(
+        self,
+        symbols: Symbols | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        interval: str | None = None,
+        source: Any = None,
+    ) -> pd.DataFrame:
+        """Return which ranges of bars are stored and in which state, as `TradeCache.coverage` describes."""
+        self._check_open()
+        wanted = None if symbols is None else listed(symbols)
+        return await self.desk.coverage(wanted, start, end, interval=interval, source=source)
+
+    def explain(self) -> pd.DataFrame:
+        """Return where the last bars came from, as `TradeCache.explain` describes."""
+        return self.desk.explain()
+
+    def failures(self) -> pd.DataFrame:
+        """Return which symbols of the last call failed, as `TradeCache.failures` describes."""
+        return self.desk.failures()
+
+    async def invalidate(
+        self,
+        symbols: Symbols | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        interval: str | None = None,
+        source: Any = None,
+    ) -> pd.Series:
+        """Delete points and bars in a range of time; return how many, by symbol (see `TradeCache.invalidate`)."""
+        self._check_open()
+        listed_ones = None if symbols is None else listed(symbols)
+        counts: dict[str, int] = {}
+        if interval is None and source is None:
+            wanted = await self.book.symbols() if listed_ones is None else listed_ones
+            counts = await self.book.invalidate(wanted, start, end)
+        if isinstance(self.stack.durable, LocalStore):
+            gone = await self.desk.invalidate(listed_ones, start, end, interval=interval, source=source)
+            counts = {name: counts.get(name, 0) + gone.get(name, 0) for name in [*counts, *gone]}
+        return stats.counts_by_symbol(counts, name="deleted")
 
     async def export(
         self,
@@ -157,10 +314,20 @@ class TradingDataCache:
         symbols: Symbols | None = None,
         start: Moment | None = None,
         end: Moment | None = None,
+        *,
+        interval: str | None = None,
+        source: Any = None,
     ) -> Path:
-        """Write `prices(symbols, start, end)` to a Parquet, CSV or Feather file, by its suffix; return the path."""
+        """Write points, or with an interval bars, to a file, as `TradeCache.export` describes; return the path."""
         chosen = checked_path(path)
-        frame = await self.prices(symbols, start, end)
+        if interval is None:
+            frame = await self.prices(symbols, start, end)
+        elif symbols is None:
+            raise InvalidInput("symbols", symbols, "one or several, where bars are exported")
+        else:
+            frame = await self.bars(
+                listed(symbols), start, end, interval=interval, source=source, layout="long"
+            )
         return await asyncio.to_thread(write_frame, frame, chosen)
 
     async def purge(self) -> pd.Series:
@@ -215,6 +382,8 @@ class TradingDataCache:
         if self._closed:
             return
         self._closed = True
+        if "desk" in vars(self):
+            await self.desk.close()
         await self.stack.memory.destroy()
         if isinstance(self.stack.durable, LocalStore):
             self.stack.durable.close()

@@ -26,7 +26,8 @@ TradeCacheError
 ├── NestingRefused        (RuntimeError)     asyncio cannot be patched, another loop than its own is in use
 └── MissingDependency     (ImportError)      an optional package is not installed
 
-and one warning, StaleDataWarning (UserWarning): bars that are no longer fresh were handed out.
+and two warnings (UserWarning): StaleDataWarning, bars that are no longer fresh were handed out, and
+MissingBarsWarning, some of several symbols could not be had.
 """
 
 from collections.abc import Sequence
@@ -262,6 +263,10 @@ class NoBars(TradeCacheError, LookupError):
             raise InvalidInput("reason", reason, f"one of {', '.join(self.REASONS)}")
         self.reason = reason
         super().__init__(f"there are no bars in this range: {reason}")
+
+
+class MissingBarsWarning(UserWarning):
+    """Issued when bars of several symbols were asked for and some could not be had; see `cache.failures()`."""
 
 
 class StaleDataWarning(UserWarning):

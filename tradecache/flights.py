@@ -6,14 +6,17 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import xxhash
-from filelock import FileLock, Timeout
 
 from tradecache import errors
 from tradecache.errors import SourceError, rebuilt
 from tradecache.timeline import Range
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks at a lock that another holds
 
@@ -38,6 +41,8 @@ class Flights:
     async def alone(self, name: str) -> AsyncIterator["Landing"]:
         """Wait until nobody else has `name`, and hold it."""
         began = time.time()
+        from filelock import FileLock  # when first needed, for what it costs
+
         path = self._folder / xxhash.xxh3_64_hexdigest(name.encode())
         async with self._local(name):
             lock = FileLock(f"{path}.lock", thread_local=False, preserve_lock_file=True)
@@ -52,7 +57,9 @@ class Flights:
         locks = self._locks.setdefault(asyncio.get_running_loop(), {})
         return locks.setdefault(name, asyncio.Lock())
 
-    async def _acquire(self, lock: FileLock) -> None:
+    async def _acquire(self, lock: "FileLock") -> None:
+        from filelock import Timeout
+
         pause = FIRST_PAUSE
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         while True:

@@ -2,24 +2,28 @@
 
 import contextlib
 import html
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
 from tradecache.bridge import Unfinished, finish, shared_bridge
-from tradecache.cache import Symbols, TradingDataCache, warm_cache
+from tradecache.cache import Symbols, TradingDataCache, listed
 from tradecache.clock import TTL
 from tradecache.errors import CacheClosed
+from tradecache.layouts import Layout, OnError
 from tradecache.models import PriceData
 from tradecache.plots import Plots
 from tradecache.ranges import Moment
 from tradecache.settings import Settings
 from tradecache.stats import Window
+
+if TYPE_CHECKING:
+    from tradecache.freshness import Freshness
 
 T = TypeVar("T")
 
@@ -33,6 +37,10 @@ class TradeCache:
 
     Args:
         cache_dir: The folder; by default the user's cache folder (`settings.cache_dir`).
+        source: Whom to ask for bars: "yfinance", "ccxt:<exchange>", "files:<folder>", "sample", "synthetic",
+            a function of (symbol, start, end, interval) that returns a DataFrame, or an object with `name`
+            and `async def fetch`. Without one, bars are those that you stored with `store_bars`.
+        freshness: Until when bars are fresh: a policy of `tradecache.freshness`, `BarClose()` by default.
         settings: See `Settings`.
         clock: A callable that returns an aware datetime in UTC; the system's clock by default.
         durable: Any py-key-value store to use as the durable tier instead of a folder.
@@ -48,11 +56,15 @@ class TradeCache:
         self,
         cache_dir: str | Path | None = None,
         *,
+        source: Any = None,
+        freshness: "Freshness | None" = None,
         settings: Settings | None = None,
         clock: Callable[[], datetime] | None = None,
         durable: AsyncKeyValue | None = None,
     ) -> None:
-        self.core = TradingDataCache(cache_dir, settings=settings, clock=clock, durable=durable)
+        self.core = TradingDataCache(
+            cache_dir, source=source, freshness=freshness, settings=settings, clock=clock, durable=durable
+        )
         self.settings = self.core.settings
         self._closed = False
 
@@ -60,6 +72,139 @@ class TradeCache:
     def plot(self) -> Plots:
         """Charts of this cache; each method returns a matplotlib Axes."""
         return Plots(self)
+
+    def bars(
+        self,
+        symbols: Symbols,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        interval: str = "1d",
+        columns: Sequence[str] | None = None,
+        layout: Layout = "wide",
+        refresh: bool = False,
+        allow_stale: bool = True,
+        on_error: OnError = "warn",
+        source: Any = None,
+    ) -> pd.DataFrame:
+        """Return bars from memory, else from disk; only what is missing or no longer fresh is fetched.
+
+        Args:
+            symbols: One as a str, or several.
+            start: The first moment; by default the beginning of what the source has. Without a time zone it
+                is UTC, for daily and longer bars the date that it shows.
+            end: The last moment, included; a date without a time includes that whole day, as in pandas. Up to
+                now by default.
+            interval: "1m", "5m", "1h", "1d", "1wk", "1mo" and the like.
+            columns: Which columns, in which order; all by default.
+            layout: "wide" or "long", see below.
+            refresh: Ask the source for all of it, fresh or not.
+            allow_stale: Hand out bars that are no longer fresh, with a `StaleDataWarning`, when the source fails.
+            on_error: With several symbols: "warn" leaves out those that failed (see `failures`), "ignore"
+                does so silently, "raise" raises the first error. A symbol asked for alone raises its error.
+            source: Another source than the cache's own; "local" is what you stored with `store_bars`.
+
+        Returns:
+            Index `timestamp`: in UTC (microseconds) and the start of each bar for intervals within a day, else
+            dates without a time zone. One symbol as a str: columns open, high, low, close (float64), volume and
+            what else the source gives. Several: columns (field, symbol), so that `bars["close"]` has a column
+            for each symbol. With layout="long": index (symbol, timestamp).
+
+        Raises:
+            SourceError: `RateLimited`, `SourceUnavailable` or `UnknownSymbol`.
+            InvalidBars: When what the source gave cannot be bars; nothing of it is stored.
+            InvalidInput: Naming the argument.
+        """
+        self._check_open()
+        desk = self.core.desk
+        asked = desk.requests(
+            listed(symbols), start, end, interval=interval, source=source, refresh=refresh,
+            layout=layout, on_error=on_error,
+        )  # fmt: skip
+        answers = None
+        if desk.answers_at_once(asked, source=source):
+            with contextlib.suppress(Unfinished):  # it went out of memory this instant
+                answers = finish(desk.answers(asked, source=source))
+        if answers is None:
+            answers = self._run(desk.answers(asked, source=source))
+        return desk.hand_out(
+            answers, is_alone=isinstance(symbols, str), columns=columns, layout=layout,
+            allow_stale=allow_stale, on_error=on_error,
+        )  # fmt: skip
+
+    def store_bars(
+        self, symbol: str, frame: pd.DataFrame, *, interval: str = "1d", ttl: TTL | None = None
+    ) -> None:
+        """Store bars of your own, which `bars(symbol, source="local")` returns.
+
+        Where there is a bar of the same label already, the new one takes its place; the others stay.
+
+        Args:
+            symbol: The instrument's name.
+            frame: Columns open, high, low, close, volume, and others if you like; an index of timestamps, or
+                a column timestamp, datetime, date or time.
+            interval: How long each bar is.
+            ttl: Seconds (or a timedelta) to live; for ever by default.
+
+        Raises:
+            InvalidBars: Naming the rows that are no bars; nothing was stored.
+        """
+        self._run(self.core.store_bars(symbol, frame, interval=interval, ttl=ttl))
+
+    def plan(
+        self,
+        symbols: Symbols,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        interval: str = "1d",
+        refresh: bool = False,
+        source: Any = None,
+    ) -> pd.DataFrame:
+        """Return what `bars` would ask the source for, without asking.
+
+        Returns:
+            One row for each request: symbol, source, interval, start, end (UTC; end is not included). No rows:
+            all of it is stored and fresh.
+        """
+        return self._run(
+            self.core.plan(symbols, start, end, interval=interval, refresh=refresh, source=source)
+        )
+
+    def coverage(
+        self,
+        symbols: Symbols | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        interval: str | None = None,
+        source: Any = None,
+    ) -> pd.DataFrame:
+        """Return which ranges of bars are stored, and in which state they are.
+
+        Returns:
+            One row for each span: symbol, source, interval, start, end (UTC; end is not included), state
+            ("final", "fresh", "stale", "missing", "closed"), outcome ("bars", or why there are none), rows,
+            bytes, fetched_at and fresh_until (UTC; NaT: for ever).
+        """
+        return self._run(self.core.coverage(symbols, start, end, interval=interval, source=source))
+
+    def explain(self) -> pd.DataFrame:
+        """Return where the bars of the last call came from.
+
+        Returns:
+            One row for each span: symbol, source, interval, start, end (UTC; end is not included), tier
+            ("memory", "disk", "source", "none"), why, rows, seconds.
+        """
+        return self.core.explain()
+
+    def failures(self) -> pd.DataFrame:
+        """Return which symbols of the last call the source could not give.
+
+        Returns:
+            Index symbol; columns error (its class), message, is_partial (False: older bars were handed out).
+        """
+        return self.core.failures()
 
     def store_price(
         self,
@@ -143,20 +288,59 @@ class TradeCache:
         """Delete one price point; return whether there was one."""
         return self._run(self.core.delete_price(symbol, data_id))
 
-    def warm(self, symbols: Symbols) -> pd.DataFrame:
-        """Read every live point of some symbols into memory.
+    def warm(
+        self,
+        symbols: Symbols,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        interval: str = "1d",
+        source: Any = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Have the bars of some symbols in a range, and all their price points, in memory.
+
+        What is stored already is not fetched, so a second call goes on where the first was stopped. One bad
+        symbol does not stop the others.
+
+        Args:
+            symbols: One or several.
+            start: As in `bars`.
+            end: As in `bars`.
+            interval: As in `bars`.
+            source: As in `bars`.
+            progress: Whether to show a progress bar.
 
         Returns:
-            Index symbol; columns rows, seconds, error ("" when all went well).
+            Index symbol; columns points, rows_cached, rows_fetched, requests, seconds, error ("" when all
+            went well).
         """
-        self._check_open()
-        return self._run(warm_cache(self.core, symbols))
+        return self._run(
+            self.core.warm(symbols, start, end, interval=interval, source=source, progress=progress)
+        )
 
     def invalidate(
-        self, symbols: Symbols | None = None, start: Moment | None = None, end: Moment | None = None
+        self,
+        symbols: Symbols | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        interval: str | None = None,
+        source: Any = None,
     ) -> pd.Series:
-        """Delete the price points of some symbols (default: all) in a range of time; return how many, by symbol."""
-        return self._run(self.core.invalidate(symbols, start, end))
+        """Delete price points and bars of some symbols (default: all) in a range of time.
+
+        Args:
+            symbols: One or several; all by default.
+            start: The first moment; from the beginning by default.
+            end: The last moment, included as in `bars`.
+            interval: Only bars of this interval, and no price points.
+            source: Only bars of this source, and no price points.
+
+        Returns:
+            How many points and bars were deleted, by symbol.
+        """
+        return self._run(self.core.invalidate(symbols, start, end, interval=interval, source=source))
 
     def export(
         self,
@@ -164,13 +348,19 @@ class TradeCache:
         symbols: Symbols | None = None,
         start: Moment | None = None,
         end: Moment | None = None,
+        *,
+        interval: str | None = None,
+        source: Any = None,
     ) -> Path:
-        """Write `prices(symbols, start, end)` to a .parquet, .csv or .feather file; return the path.
+        """Write price points, or bars, to a .parquet, .csv or .feather file; return the path.
+
+        Without an interval these are `prices(symbols, start, end)`, else
+        `bars(symbols, start, end, interval=interval, layout="long")`.
 
         Raises:
             InvalidInput: For another suffix. An existing file is replaced only by a complete one.
         """
-        return self._run(self.core.export(path, symbols, start, end))
+        return self._run(self.core.export(path, symbols, start, end, interval=interval, source=source))
 
     def stats(self, by: str = "tier") -> pd.DataFrame:
         """Return how often the cache was asked and how it answered.
@@ -189,8 +379,8 @@ class TradeCache:
         """Return the last requests (at most 100,000), oldest first.
 
         Returns:
-            Index time (UTC); columns operation, dataset, symbol, tier ("memory", "disk", "none" for a
-            miss, "error"), hit, rows, seconds.
+            Index time (UTC); columns operation, dataset, symbol, tier ("memory", "disk", "source", "none" for
+            a miss, "error"), hit, rows, seconds.
         """
         return self.core.events()
 

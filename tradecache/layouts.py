@@ -9,6 +9,8 @@ import pandas as pd
 from tradecache.errors import InvalidInput
 
 Layout = Literal["wide", "long"]
+OnError = Literal["warn", "raise", "ignore"]
+"""What becomes of the error of one of several symbols."""
 Places = np.ndarray[tuple[int], np.dtype[np.intp]]
 
 

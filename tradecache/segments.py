@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote
 
@@ -52,6 +53,11 @@ class SegmentStore:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._timelines: dict[Series, tuple[int, Timeline]] = {}
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the durable store."""
+        return self._store().folder
 
     async def timeline(self, series: Series) -> Timeline:
         """Return the timeline of a series.
@@ -127,6 +133,48 @@ class SegmentStore:
         frame: pd.DataFrame = value[FRAME]
         return frame
 
+    async def rows_in(self, series: Series, segment: Segment, start: int, end: int) -> int:
+        """Count the bars that a segment has in [start, end)."""
+        if not segment.rows or (start <= segment.start and segment.end <= end):
+            return segment.rows
+        frame = await self.frame(series, segment)
+        return 0 if frame is None else len(rows_between(frame, start, end))
+
+    def holds(self, series: Series, segment: Segment | None) -> bool:
+        """Whether memory has the bars of a segment."""
+        return segment is not None and self._stack.tiers.holds(segment.key, collection=series.collection)
+
+    async def trim(self, series: Series, segment: Segment, start: int, end: int) -> None:
+        """Delete what a segment says of [start, end): what is left of it is stored first, then it is deleted."""
+        value, ttl = await self._stack.frames.ttl(segment.key, collection=series.collection)
+        frame = None if value is None else value.get(FRAME)
+        for first, last in ((segment.start, min(start, segment.end)), (max(end, segment.start), segment.end)):
+            if first < last and value is not None:
+                await self._put_part(series, segment, first, last, frame, ttl)
+        await self.remove(series, [segment.key])
+
+    async def _put_part(
+        self,
+        series: Series,
+        segment: Segment,
+        start: int,
+        end: int,
+        frame: pd.DataFrame | None,
+        ttl: float | None,
+    ) -> None:
+        piece = None if frame is None else rows_between(frame, start, end)
+        has_rows = piece is not None and len(piece) > 0
+        await self.put(
+            series,
+            start,
+            end,
+            frame=piece if has_rows else None,
+            fetched_at=segment.fetched_at,
+            fresh_until=segment.fresh_until,
+            outcome=segment.outcome,
+            ttl=ttl,
+        )
+
     async def remove(self, series: Series, keys: Sequence[str]) -> None:
         """Delete segments by their keys."""
         await self._stack.frames.delete_many(keys, collection=series.collection)
@@ -174,6 +222,12 @@ class SegmentStore:
         if not isinstance(store, LocalStore):
             raise NotEnumerable(store)
         return store
+
+
+def rows_between(frame: pd.DataFrame, start: int, end: int) -> pd.DataFrame:
+    """Return the bars labelled in [start, end); the frame itself when those are all."""
+    first, last = frame.index.asi8.searchsorted((start, end))  # type: ignore[attr-defined]  # a DatetimeIndex
+    return frame if last - first == len(frame) else frame.iloc[first:last]
 
 
 def _segment(key: str, text: bytes) -> Segment | None:

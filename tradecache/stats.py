@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,15 +13,27 @@ from tradecache.telemetry import Event, Telemetry
 from tradecache.wrappers import TierStatistics
 
 By = Literal["tier", "symbol", "dataset", "operation"]
-READS = ("get", "latest", "prices")
+READS = ("get", "latest", "prices", "bars")
 TIERS = ("memory", "disk")
 MAX_BINS = 1_000_000  # more than that is a slip of the pen, and would fill the memory
 MICROSECOND = pd.Timedelta(1, "us")
+
+WARMED = {
+    "points": "int64",
+    "rows_cached": "int64",
+    "rows_fetched": "int64",
+    "requests": "int64",
+    "seconds": "float64",
+    "error": "str",
+}
 
 Window = str | float | timedelta
 """A width of time: seconds, a timedelta, or as pandas spells it."""
 
 SERVED = {"memory", "disk"}
+PASSED = ("memory", "disk", "source")
+ASKED = {"get": ("memory", "disk"), "latest": ("disk",), "prices": ("disk",), "bars": PASSED}
+"""Whom an operation asks, in turn. Questions about points by time go past memory, to disk."""
 
 COLUMNS = {
     "requests": "int64",
@@ -69,7 +81,7 @@ def stats_frame(telemetry: Telemetry, *, by: str = "tier") -> pd.DataFrame:
     for key, (requests, rows) in telemetry.counts().items():
         if by != "operation" and key[0] not in READS:
             continue
-        row = table.setdefault(key[place], dict.fromkeys(("requests", "hits", "misses", "errors", "rows"), 0))
+        row = table.setdefault(key[place], _no_requests())
         row["requests"] += requests
         row[_outcome(key[3])] += requests
         row["rows"] += rows
@@ -79,30 +91,30 @@ def stats_frame(telemetry: Telemetry, *, by: str = "tier") -> pd.DataFrame:
 
 
 def _by_tier(telemetry: Telemetry) -> pd.DataFrame:
-    """By tier: who was asked, who answered. Only `get` asks memory; questions by time go to disk."""
-    counts = dict.fromkeys(((o, t) for o in READS for t in ("memory", "disk", "none", "error")), (0, 0))
+    """By tier: who was asked, who answered. Questions about points by time go past memory, to disk.
+
+    A tier is asked when those before it could not answer. There is a source only where bars were asked for.
+    """
+    table = {tier: _no_requests() for tier in ("memory", "disk")}
     for (operation, _, _, tier), (requests, rows) in telemetry.counts().items():
-        if operation in READS:
-            old = counts[operation, tier]
-            counts[operation, tier] = (old[0] + requests, old[1] + rows)
-    memory = counts["get", "memory"]
-    asked = sum(counts["get", tier][0] for tier in ("memory", "disk", "none", "error"))
-    disk = [sum(counts[o, "disk"][n] for o in READS) for n in (0, 1)]
-    none, error = (sum(counts[o, tier][0] for o in READS) for tier in ("none", "error"))
-    passed_on = asked - memory[0]
-    table = {
-        "memory": {"requests": asked, "hits": memory[0], "misses": passed_on, "errors": 0, "rows": memory[1]},
-        "disk": {
-            "requests": disk[0] + none + error,
-            "hits": disk[0],
-            "misses": none,
-            "errors": error,
-            "rows": disk[1],
-        },
-    }
+        asked = ASKED.get(operation, ())
+        for each in asked:
+            row = table.setdefault(each, _no_requests())
+            if tier in PASSED and PASSED.index(tier) < PASSED.index(each):
+                break
+            row["requests"] += requests
+            if each == tier:
+                row["hits"] += requests
+                row["rows"] += rows
+                break
+            row["errors" if tier == "error" and each == asked[-1] else "misses"] += requests
     frame = _typed(table, "tier")
     _add_latencies(frame, telemetry, lambda event: event.tier, reads_only=True)
     return frame
+
+
+def _no_requests() -> dict[str, int]:
+    return dict.fromkeys(("requests", "hits", "misses", "errors", "rows"), 0)
 
 
 def _outcome(tier: str) -> str:
@@ -184,6 +196,24 @@ def warm_frame(rows: Sequence[tuple[str, int, float, str]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["symbol", "rows", "seconds", "error"])
     types = {"symbol": "str", "rows": "int64", "seconds": "float64", "error": "str"}
     return frame.astype(types).set_index("symbol")
+
+
+class Warmed(NamedTuple):
+    """What warming one symbol did."""
+
+    symbol: str
+    points: int
+    rows_cached: int
+    rows_fetched: int
+    requests: int
+    seconds: float
+    error: str
+
+
+def warmed_frame(reports: Sequence[Warmed]) -> pd.DataFrame:
+    """Return one row for each symbol that was warmed: index symbol, the other fields as columns."""
+    frame = pd.DataFrame(reports, columns=list(Warmed._fields))
+    return frame.astype({"symbol": "str", **WARMED}).set_index("symbol")
 
 
 def info_series(

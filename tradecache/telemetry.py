@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from tradecache.forks import fork_safe_lock
 
-Tier = Literal["memory", "disk", "none", "error"]
+Tier = Literal["memory", "disk", "source", "none", "error"]
 MAX_EVENTS = 100_000
 
 SERVED_BY: ContextVar[Tier] = ContextVar("served_by", default="none")
@@ -21,13 +21,13 @@ class Event(NamedTuple):
     time: float
     """Seconds since the epoch, at its end."""
     operation: str
-    """"get", "latest", "prices", "put" or "delete"."""
+    """"get", "latest", "prices", "bars", "put" or "delete"."""
     dataset: str
-    """"prices"."""
+    """"prices", or "bars" and their interval."""
     symbol: str
     """The symbol, or "" when it was about several."""
     tier: Tier
-    """The tier that served it; "none" for a miss, "error" when it raised."""
+    """The tier that served it, of bars the slowest that had a part in it; "none" for a miss, "error" when it failed."""
     rows: int
     """How many rows it gave or took."""
     seconds: float

@@ -57,7 +57,7 @@ def use_everything(folder):
             cache.prices,
             cache.latest,
             cache.info,
-            lambda: cache.warm("AAPL"),
+            lambda: cache.warm("AAPL", progress=False),
             lambda: cache.get_price("AAPL", "key"),
             lambda: cache.get_latest_price("AAPL"),
             lambda: run(cache.core.stack.frames.get("key", collection="bars/x")),

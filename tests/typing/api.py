@@ -12,6 +12,7 @@ from pydantic import ByteSize
 
 from tradecache import PriceData, Settings, TradeCache, TradingDataCache, warm_cache
 from tradecache.bridge import shared_bridge
+from tradecache.freshness import FixedTTL
 from tradecache.notebook import allow_nested_run
 from tradecache.samples import sample_points
 
@@ -25,6 +26,7 @@ def construction(settings: Settings, folder: Path) -> None:
         make("prices")
         make(folder, settings=settings, clock=lambda: NOON)
         make(durable=MemoryStore())
+        make("prices", source="sample", freshness=FixedTTL(60))
     TradeCache("prices", settings)  # type: ignore[call-arg]
     TradeCache("prices", clock=NOON)  # type: ignore[arg-type]
     TradeCache("prices", memory="64MiB")  # type: ignore[call-arg]
@@ -58,7 +60,31 @@ def ranges(cache: TradeCache, folder: Path) -> None:
     assert_type(cache.export(folder / "prices.parquet", "AAPL"), Path)
     assert_type(cache.export("prices.csv", start=NOON), Path)
     cache.prices("AAPL", 2013)  # type: ignore[arg-type]
+    assert_type(cache.warm("AAPL", "2013", interval="1h", source="sample", progress=False), pd.DataFrame)
     cache.warm()  # type: ignore[call-arg]
+
+
+def bars(cache: TradeCache, frame: pd.DataFrame) -> None:
+    """Bars of one symbol or several, and what is told of them."""
+    assert_type(cache.bars("AAPL"), pd.DataFrame)
+    assert_type(
+        cache.bars(
+            ["AAPL", "MSFT"], "2013", NOON, interval="1h", columns=["close"], layout="long", refresh=True,
+            allow_stale=False, on_error="raise", source="yfinance",
+        ),
+        pd.DataFrame,
+    )  # fmt: skip
+    assert_type(cache.store_bars("AAPL", frame, interval="5m", ttl=60), None)
+    assert_type(cache.plan("AAPL", "2013", interval="1h", refresh=True), pd.DataFrame)
+    assert_type(cache.coverage(), pd.DataFrame)
+    assert_type(cache.coverage("AAPL", "2013", interval="1h", source="local"), pd.DataFrame)
+    assert_type(cache.explain(), pd.DataFrame)
+    assert_type(cache.failures(), pd.DataFrame)
+    assert_type(cache.invalidate("AAPL", interval="1h", source="local"), pd.Series)
+    assert_type(cache.export("bars.parquet", "AAPL", interval="1h"), Path)
+    cache.bars("AAPL", layout="tall")  # type: ignore[arg-type]
+    cache.bars("AAPL", on_error="skip")  # type: ignore[arg-type]
+    cache.bars("AAPL", "2013", "2014", "1d")  # type: ignore[call-arg]
 
 
 def statistics(cache: TradeCache, ax: Axes) -> None:
@@ -96,6 +122,13 @@ async def awaited(core: TradingDataCache, frame: pd.DataFrame, folder: Path) -> 
     assert_type(await core.delete_price("AAPL", "id"), bool)
     assert_type(await core.latest("AAPL"), pd.DataFrame)
     assert_type(await core.prices(["AAPL"], "2013", "2014"), pd.DataFrame)
+    assert_type(await core.bars("AAPL", "2013", interval="1h"), pd.DataFrame)
+    assert_type(await core.store_bars("AAPL", frame), None)
+    assert_type(await core.plan(["AAPL"]), pd.DataFrame)
+    assert_type(await core.warm(["AAPL"], progress=False), pd.DataFrame)
+    assert_type(await core.coverage("AAPL"), pd.DataFrame)
+    assert_type(core.explain(), pd.DataFrame)
+    assert_type(core.failures(), pd.DataFrame)
     assert_type(await core.invalidate(), pd.Series)
     assert_type(await core.export(folder / "prices.feather"), Path)
     assert_type(await core.purge(), pd.Series)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import stamina
 
 from tradecache.errors import (
     InvalidInput,
@@ -85,6 +84,8 @@ class Guard:
                 error of the provider's own is the cause of a `SourceUnavailable`.
             NoBars: The source's own answer that there are none, and why.
         """
+        import stamina  # when first needed: it costs a third of what all of tradecache does
+
         retries = self._retries
         async for attempt in stamina.retry_context(
             on=self._pause_after,

@@ -1,0 +1,368 @@
+"""How are the bars of many symbols asked for at once, and what is said of those that failed?"""
+
+import asyncio
+import logging
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
+
+import pandas as pd
+
+from tradecache import provenance
+from tradecache.asking import Provider, Request, first_label, label_after
+from tradecache.barframes import empty_bars
+from tradecache.bars import Answer, BarBook
+from tradecache.bridge import in_thread
+from tradecache.calendars import ALWAYS_OPEN, Calendar, calendar_named, open_windows
+from tradecache.clock import TTL, Clock, checked_ttl
+from tradecache.errors import InvalidInput, MissingBarsWarning, MissingDependency, StaleDataWarning
+from tradecache.flights import Flights
+from tradecache.freshness import BarClose, Freshness
+from tradecache.intervals import interval_of
+from tradecache.layouts import Layout, OnError, chosen_columns, long_frame, wide_frame
+from tradecache.models import checked_symbol
+from tradecache.provenance import Covered
+from tradecache.ranges import Moment
+from tradecache.segments import SegmentStore, Series
+from tradecache.sources.base import LOCAL
+from tradecache.sources.catalog import as_source
+from tradecache.sources.guard import Guard
+from tradecache.stack import Stack
+from tradecache.stores.local import LocalStore
+from tradecache.telemetry import Telemetry
+from tradecache.timeline import Span, clipped
+
+CALLER = 5  # from where warnings are issued up to the line that called `bars`
+
+log = logging.getLogger("tradecache")
+
+
+class BarDesk:
+    """Bars of one or many symbols from the sources that a cache knows.
+
+    Args:
+        stack: Where bars are kept.
+        clock: What time it is.
+        telemetry: Where requests are counted.
+        source: Whom to ask where a call names nobody; None: nobody.
+        freshness: Until when answers are fresh.
+
+    Raises:
+        InvalidInput: For what is no source, or no policy.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        clock: Clock,
+        telemetry: Telemetry,
+        source: Any = None,
+        freshness: Freshness | None = None,
+    ) -> None:
+        if freshness is not None and not callable(getattr(freshness, "verdict", None)):
+            raise InvalidInput("freshness", freshness, "a policy such as tradecache.freshness.BarClose()")
+        self._stack = stack
+        self._segments = SegmentStore(stack)
+        self._clock = clock
+        self._telemetry = telemetry
+        self._freshness = freshness or BarClose()
+        self._guards: dict[Any, tuple[Any, Guard]] = {}
+        self._providers: dict[tuple[Series, Guard], Provider] = {}
+        self._calendars: dict[str, Calendar] = {}
+        self._source = source
+        self._book: BarBook | None = None
+        self.last: list[Answer] = []
+        """The answers of the last call, of whichever thread."""
+        if source is not None:
+            self._guard(source)
+
+    @property
+    def book(self) -> BarBook:
+        """The bars of single series."""
+        if self._book is None:
+            flights = Flights(self._segments.folder / "locks")
+            self._book = BarBook(self._segments, flights, clock=self._clock, telemetry=self._telemetry)
+        return self._book
+
+    def requests(
+        self,
+        symbols: Iterable[str],
+        start: Moment | None,
+        end: Moment | None,
+        *,
+        interval: str,
+        source: Any = None,
+        refresh: bool = False,
+        layout: Layout = "wide",
+        on_error: OnError = "warn",
+    ) -> list[Request]:
+        """Return what is asked of each symbol.
+
+        Raises:
+            InvalidInput: For an interval, a range, a source or a choice that cannot be.
+        """
+        _check_choice("layout", layout, Layout)
+        _check_choice("on_error", on_error, OnError)
+        kind = interval_of(interval)
+        first, last = first_label(start, kind), label_after(end, kind)
+        if first is not None and last is not None and last < first:
+            raise InvalidInput("start", start, f"not after end, which is {end}")
+        name = self._named(source)
+        return [
+            Request(Series(name, checked_symbol(symbol), kind.text), kind, first, last, refresh)
+            for symbol in symbols
+        ]
+
+    async def answers(self, requests: Sequence[Request], *, source: Any = None) -> list[Answer]:
+        """Answer several requests; what goes wrong with one is its answer's `error`.
+
+        Those that need neither the disk nor a source are answered without giving way to anybody.
+        """
+        if self.answers_at_once(requests, source=source):
+            found = [await self._answer(request, source) for request in requests]
+        else:
+            found = list(await asyncio.gather(*(self._answer(request, source) for request in requests)))
+        self.last = found
+        return found
+
+    def answers_at_once(self, requests: Sequence[Request], *, source: Any = None) -> bool:
+        """Whether everything that is asked for is in memory, and fresh."""
+        for request in requests:
+            provider = self._known_provider(request.series, source)
+            if provider is None and request.series.source != LOCAL:
+                return False
+            if not self.book.answers_at_once(request, provider):
+                return False
+        return True
+
+    async def may_have(self, request: Request) -> bool:
+        """Whether there can be bars: stores that were passed in cannot list which ones they have."""
+        if not isinstance(self._stack.durable, LocalStore):
+            return False
+        return request.series.source != LOCAL or len(await self._segments.timeline(request.series)) > 0
+
+    async def plan(self, requests: Sequence[Request], *, source: Any = None) -> pd.DataFrame:
+        """Return which requests a call would send, one to a row."""
+        plans = []
+        for request in requests:
+            provider = await self._provider(request.series, source)
+            ranges = [] if provider is None else await self.book.plan(request, provider)
+            plans.append((request.series, ranges))
+        return provenance.plan_frame(plans)
+
+    async def store(self, symbol: str, frame: pd.DataFrame, *, interval: str, ttl: TTL | None = None) -> None:
+        """Store bars of the user's own, under the source "local"."""
+        kind = interval_of(interval)
+        series = Series(LOCAL, checked_symbol(symbol), kind.text)
+        await self.book.store(series, frame, kind, ttl=checked_ttl(ttl))
+
+    async def invalidate(
+        self,
+        symbols: Sequence[str] | None,
+        start: Moment | None,
+        end: Moment | None,
+        *,
+        interval: str | None,
+        source: Any = None,
+    ) -> dict[str, int]:
+        """Delete what is stored of some symbols in a range; return how many bars that were, by symbol."""
+        counts: dict[str, int] = {}
+        for series in await self._stored(symbols, interval, source):
+            kind = interval_of(series.interval)
+            first, last = first_label(start, kind), label_after(end, kind)
+            timeline = await self._segments.timeline(series)
+            begin, stop = timeline.extent
+            gone = await self.book.invalidate(
+                series, begin if first is None else first, stop if last is None else last
+            )
+            counts[series.symbol] = counts.get(series.symbol, 0) + gone
+        return counts
+
+    async def coverage(
+        self,
+        symbols: Sequence[str] | None,
+        start: Moment | None,
+        end: Moment | None,
+        *,
+        interval: str | None,
+        source: Any = None,
+    ) -> pd.DataFrame:
+        """Return in which state each span of some series is."""
+        spans: list[Covered] = []
+        for series in await self._stored(symbols, interval, source):
+            spans += await self._covered(series, start, end)
+        return provenance.coverage_frame(spans)
+
+    def hand_out(
+        self,
+        answers: Sequence[Answer],
+        *,
+        is_alone: bool,
+        columns: Sequence[str] | None,
+        layout: Layout,
+        allow_stale: bool,
+        on_error: OnError,
+    ) -> pd.DataFrame:
+        """Return the bars of some answers in one frame; raise, or warn, of what could not be had.
+
+        Raises:
+            Exception: The error of a symbol asked for alone, or the first one with on_error="raise".
+        """
+        _complain(answers, is_alone=is_alone, allow_stale=allow_stale, on_error=on_error)
+        return _combined(answers, is_alone=is_alone, columns=columns, layout=layout)
+
+    def explain(self) -> pd.DataFrame:
+        """Return where the last answers came from."""
+        return provenance.explain_frame(self.last)
+
+    def failures(self) -> pd.DataFrame:
+        """Return what was wrong with the last answers."""
+        return provenance.failures_frame(self.last)
+
+    async def close(self) -> None:
+        """Stop what goes on in the background, and let go of the sources."""
+        if self._book is not None:
+            await self._book.close()
+        for _, guard in self._guards.values():
+            await guard.close()
+
+    async def _answer(self, request: Request, source: Any) -> Answer:
+        try:
+            return await self.book.answer(request, await self._provider(request.series, source))
+        except Exception as error:  # noqa: BLE001 - it is the answer's, and one of many must not end the others
+            return Answer(request.series, empty_bars(request.interval), error=error, is_partial=True)
+
+    def _named(self, source: Any) -> str:
+        chosen = self._source if source is None else source
+        return LOCAL if chosen is None or chosen == LOCAL else self._guard(chosen).source.name
+
+    def _guard(self, source: Any) -> Guard:
+        key = source if isinstance(source, str) else id(source)
+        if key not in self._guards:
+            self._guards[key] = (
+                source,
+                Guard(as_source(source)),
+            )  # which keeps the id from being given again
+        return self._guards[key][1]
+
+    def _chosen_guard(self, source: Any) -> Guard:
+        return self._guard(self._source if source is None else source)
+
+    def _known_provider(self, series: Series, source: Any) -> Provider | None:
+        if series.source == LOCAL:
+            return None
+        return self._providers.get((series, self._chosen_guard(source)))
+
+    async def _provider(self, series: Series, source: Any) -> Provider | None:
+        """Return the source of a series, and what it says of it; None for the user's own bars."""
+        if series.source == LOCAL:
+            return None
+        guard = self._chosen_guard(source)
+        found = self._providers.get((series, guard))
+        if found is None:
+            calendar = await self._calendar(guard.traits.calendar_for(series.symbol))
+            found = Provider.of(guard, self._freshness, calendar, series)
+            self._providers[series, guard] = found
+        return found
+
+    async def _calendar(self, name: str | None) -> Calendar:
+        """Return a market's calendar, without which it is taken as always open."""
+        if name is None:
+            return ALWAYS_OPEN
+        if name not in self._calendars:
+            try:
+                self._calendars[name] = await in_thread(calendar_named, name)
+            except MissingDependency as missing:
+                log.info("%s; until then %s is taken as always open", missing, name)
+                self._calendars[name] = ALWAYS_OPEN
+        return self._calendars[name]
+
+    async def _stored(self, symbols: Sequence[str] | None, interval: str | None, source: Any) -> list[Series]:
+        """Return the stored series that are meant."""
+        kind = None if interval is None else interval_of(interval).text
+        name = None if source is None else self._named(source)
+        return [
+            series
+            for series in await self._segments.series()
+            if (symbols is None or series.symbol in symbols)
+            and kind in {None, series.interval}
+            and name in {None, series.source}
+        ]
+
+    async def _covered(self, series: Series, start: Moment | None, end: Moment | None) -> list[Covered]:
+        kind = interval_of(series.interval)
+        timeline = await self._segments.timeline(series)
+        first, last = first_label(start, kind), label_after(end, kind)
+        begin, stop = timeline.extent
+        found = timeline.lookup(
+            begin if first is None else first, stop if last is None else last, self._clock.micros()
+        )
+        return [await self._state(series, span) for span in found]
+
+    async def _state(self, series: Series, span: Span) -> Covered:
+        segment = span.segment
+        if segment is None:
+            return Covered(series, span.start, span.end, self._absent(series, span), "", 0, 0, None, None)
+        rows = await self._segments.rows_in(series, segment, span.start, span.end)
+        size = segment.size * rows // segment.rows if segment.rows else 0
+        times = segment.fetched_at, segment.fresh_until
+        return Covered(series, span.start, span.end, span.state, segment.outcome, rows, size, *times)
+
+    def _absent(self, series: Series, span: Span) -> str:
+        """Say whether a market was closed in a span that is not stored, as far as is known here."""
+        calendars = (each.calendar for (known, _), each in self._providers.items() if known == series)
+        calendar = next(calendars, ALWAYS_OPEN)
+        windows = open_windows(span.start, span.end, interval_of(series.interval), calendar)
+        return "missing" if clipped([(span.start, span.end)], windows) else "closed"
+
+
+def _combined(
+    answers: Sequence[Answer], *, is_alone: bool, columns: Sequence[str] | None, layout: Layout
+) -> pd.DataFrame:
+    """Return the bars of some answers in one frame: flat for a symbol alone, else wide or long."""
+    frames = {
+        answer.series.symbol: chosen_columns(answer.frame, columns)
+        for answer in answers
+        if not answer.is_partial
+    }
+    if is_alone and layout == "wide":
+        return next(iter(frames.values()))
+    if not frames:
+        interval = answers[0].series.interval if answers else "1d"
+        frames = {"": chosen_columns(empty_bars(interval), columns)}
+        nothing = long_frame(frames) if layout == "long" else wide_frame(frames)
+        return nothing if layout == "long" else nothing.iloc[:, :0]
+    return long_frame(frames) if layout == "long" else wide_frame(frames)
+
+
+def _complain(answers: Sequence[Answer], *, is_alone: bool, allow_stale: bool, on_error: OnError) -> None:
+    """Raise or warn of what could not be had, and of what is stale.
+
+    Raises:
+        Exception: The error of a symbol asked for alone, or of the first with on_error="raise".
+    """
+    failed = [answer for answer in answers if answer.is_partial]
+    stale = [answer for answer in answers if answer.is_stale and not answer.is_partial]
+    wrong = failed if allow_stale else failed + stale
+    for answer in wrong:
+        answer.is_partial = True
+        if answer.error is not None and (is_alone or on_error == "raise"):
+            raise answer.error
+    if on_error == "ignore":
+        return
+    if wrong:
+        names = ", ".join(answer.series.symbol for answer in wrong[:5])
+        more = f" and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""  # noqa: PLR2004
+        text = f"{len(wrong):,} of {len(answers):,} symbols failed: {names}{more} ({wrong[0].error})"
+        warnings.warn(f"{text}; cache.failures() has them all", MissingBarsWarning, stacklevel=CALLER)
+    if allow_stale and stale:
+        names = ", ".join(answer.series.symbol for answer in stale[:5])
+        text = f"bars of {names} are not fresh, because the source failed ({stale[0].error})"
+        warnings.warn(text, StaleDataWarning, stacklevel=CALLER)
+
+
+def _check_choice(name: str, value: object, choices: Any) -> None:
+    """Raise InvalidInput unless `value` is one of a Literal's."""
+    if value not in get_args(choices):
+        raise InvalidInput(name, value, f"one of {', '.join(map(repr, get_args(choices)))}")
