@@ -11,9 +11,9 @@ from tradecache.sources.sample import SampleData
 from tradecache.sources.synthetic import Synthetic
 from tradecache.sources.yfinance import YFinance
 
+NAMES = "'yfinance', 'ccxt:<exchange>' such as 'ccxt:binance', 'files:<folder>', 'sample' or 'synthetic'"
 ALLOWED = (
-    "'yfinance', 'ccxt:<exchange>' such as 'ccxt:binance', 'files:<folder>', 'sample' or 'synthetic', "
-    "a function of (symbol, start, end, interval), or an object with `name` and `async def fetch`"
+    f"{NAMES}, a function of (symbol, start, end, interval), or an object with `name` and `async def fetch`"
 )
 
 
