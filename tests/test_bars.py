@@ -1372,6 +1372,7 @@ class TestDamage:
     def test_lost_where_others_are_put_together(self, lose, source):
         """Lost files leave no hole in the answer, also when small neighbours are put together meanwhile."""
         source.calendar_for = None
+        source.merge_gap = pd.Timedelta(0)
         weeks = pd.date_range("2024-01-02", "2024-04-02", freq="14D")
         cache = lose([(day, day + pd.Timedelta(3, "D")) for day in weeks])
 
