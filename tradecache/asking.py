@@ -98,9 +98,12 @@ def label_after(end: Moment | None, interval: Interval) -> int | None:
 
 
 def horizon(now: int, interval: Interval, calendar: Calendar | None) -> int:
-    """Return the first label that there cannot be yet: after the bar, or the session, that has begun."""
+    """Return a label that there cannot be yet: after the bar, or the session, that has begun.
+
+    Of bars within a day it is a whole interval's, so that between two bars there is nothing new to ask for.
+    """
     if interval.is_intraday:
-        return now // MINUTE * MINUTE + MINUTE
+        return interval.next(now)
     today = now // DAY * DAY
     begun = [] if calendar is None else calendar.sessions(today - DAY, today + 2 * DAY)
     latest = max([today, *(session.date for session in begun if session.open <= now)])

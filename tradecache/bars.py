@@ -16,7 +16,7 @@ from tradecache.barframes import empty_bars, normal_bars
 from tradecache.clock import Clock
 from tradecache.errors import NoBars, SourceError, StoreFault, TradeCacheError
 from tradecache.flights import Flights
-from tradecache.freshness import BARS
+from tradecache.freshness import BARS, Verdict
 from tradecache.intervals import Interval
 from tradecache.segments import SegmentStore, Series, rows_between
 from tradecache.telemetry import SERVED_BY, Telemetry, Tier
@@ -405,6 +405,8 @@ class _Fetch:
             settle=provider.settle,
             outcome=outcome,
         )
+        if bars is not None:
+            parts = _cut_between_bars(parts, bars, request.interval)
         for part in parts:
             piece = None if bars is None else rows_between(bars, part.start, part.end)
             has_rows = piece is not None and len(piece) > 0
@@ -435,6 +437,22 @@ def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return frames, of which each begins after the one before it, as one."""
     with_rows = [frame for frame in frames if len(frame)] or list(frames[:1])
     return with_rows[0] if len(with_rows) == 1 else pd.concat(with_rows)
+
+
+def _cut_between_bars(parts: Sequence[Verdict], bars: pd.DataFrame, interval: Interval) -> list[Verdict]:
+    """Move the edges between parts to where a bar begins: a part of a bar is no use to anybody."""
+    labels = bars.index.asi8  # type: ignore[attr-defined]  # of a DatetimeIndex
+    moved: list[Verdict] = []
+    for part in parts:
+        start = moved[-1].end if moved else part.start
+        last, following = (int(labels.searchsorted(part.end)) + step for step in (-1, 0))
+        edge = part.end
+        if part is not parts[-1] and last >= 0:
+            edge = max(edge, _after(int(labels[last]), interval))
+            edge = min(edge, *labels[following : following + 1].tolist(), parts[-1].end)
+        if start < edge:
+            moved.append(Verdict(start, edge, part.fresh_until))
+    return moved
 
 
 def _after(label: int, interval: Interval) -> int:

@@ -200,7 +200,7 @@ def test_what_a_source_does_not_say():
         traits.window("1m"),
         traits.first("A", "1d"),
     ) == (None,) * 4
-    assert (traits.merge_gap("1m"), traits.merge_gap("1d")) == (pd.Timedelta("5min"), pd.Timedelta("5D"))
+    assert traits.merge_gap("1m") == traits.merge_gap("1d") == pd.Timedelta(0)
     assert (traits.rate_limit, traits.concurrency, traits.timeout) == (None, 4, 30)
     assert (traits.settle, traits.adjusted) == (pd.Timedelta("15min"), None)
 

@@ -51,8 +51,8 @@ def bar_length(interval: str) -> pd.Timedelta:
     return pd.Timedelta(kind.next(0) - kind.floor(0), "us")
 
 
-def _five_bars(interval: str) -> pd.Timedelta:
-    return 5 * bar_length(interval)
+def _nothing(_: str) -> pd.Timedelta:
+    return pd.Timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ class Traits:
         max_range: The longest range of one request for an interval; None: no limit.
         window: How far back from now an interval can be had; None: no limit.
         first: When the bars of a symbol and an interval begin; None: not known.
-        merge_gap: Ranges that lie closer are fetched as one.
+        merge_gap: Ranges that lie closer are fetched as one, and what is fresh between them again: worth it
+            where a request costs much and bars little. Nothing is fetched again by default.
         rate_limit: At most so many requests in so many seconds; None: no limit.
         concurrency: At most so many requests at once.
         timeout: Seconds after which a request is given up.
@@ -78,7 +79,7 @@ class Traits:
     max_range: Callable[[str], pd.Timedelta | None] = _unknown
     window: Callable[[str], pd.Timedelta | None] = _unknown
     first: Callable[[str, str], pd.Timestamp | None] = _unknown
-    merge_gap: Callable[[str], pd.Timedelta] = _five_bars
+    merge_gap: Callable[[str], pd.Timedelta] = _nothing
     rate_limit: tuple[int, float] | None = None
     concurrency: int = 4
     timeout: float = 30.0
