@@ -287,14 +287,7 @@ class TestTime:
             ("2024-01-31", "2024-01-02"),
             (date(2024, 1, 31), date(2024, 1, 2)),
             (pd.Timestamp("2024-01-31"), pd.Timestamp("2023-12-31")),
-            pytest.param(
-                "2024-01-05",
-                "2024-01-04",
-                marks=pytest.mark.xfail(
-                    strict=True,
-                    reason="start after end by less than one bar passes: only `last < first` is refused",
-                ),
-            ),
+            ("2024-01-05", "2024-01-04"),
         ],
     )
     def test_start_after_end(self, cache, source, start, end):
@@ -413,7 +406,6 @@ class TestUnknownSymbols:
         )
         assert_frame_equal(cache.failures(), expected, check_dtype=False, check_index_type=False)
 
-    @pytest.mark.xfail(strict=True, reason="desk.CALLER is 5 where the caller is 4 frames up")
     def test_warning_names_the_line_that_asked(self, cache):
         """The warning is of the line that called `bars`, in whose file it can be switched off."""
 
@@ -446,14 +438,11 @@ class TestUnknownSymbols:
         assert (len(result), str(result.index.dtype), result.index.name) == (0, "datetime64[us]", "timestamp")
         assert list(cache.failures().index) == ["NOPE", "NADA"]
 
-    @pytest.mark.xfail(
-        strict=True, reason="the frame has no columns at all, so `frame['close']` is a KeyError"
-    )
     def test_a_field_of_nothing(self, cache):
         """A field of an answer in which all symbols failed has no column, and is no error."""
         result = cache.bars(["NOPE"], *JANUARY, on_error="ignore")
 
-        assert result["close"].shape == (0, 0)
+        assert len(result["close"]) == 0
 
     def test_nothing_asked(self, cache, source):
         """No symbols make an empty answer."""
@@ -728,9 +717,6 @@ class TestCorrections:
 
         assert_frame_equal(cache.bars("AAPL", *JANUARY), jan(source.truth["AAPL"]))
 
-    @pytest.mark.xfail(
-        strict=True, reason="what was fetched 'later' than now counts as fetched since it was asked for"
-    )
     def test_refresh_after_the_clock_was_wrong(self, make, source, clock):
         """After the clock was set back to what is right, `refresh=True` still asks."""
         clock.advance(400 * DAY)
@@ -1029,10 +1015,6 @@ class TestBeginnings:
         assert_frame_equal(cache.bars("AAPL"), HALF_YEAR)
         assert source.asked()[-1] == ("2023-12-07", "2024-02-05")
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="a backward search stops after 7 quiet days, and calls all before 'before_listing', for ever",
-    )
     def test_a_search_across_a_halt(self, make):
         """What a backward search took for the beginning does not hide bars that are asked for by date."""
         truth = HALF_YEAR.drop(HALF_YEAR.loc["2024-04-01":"2024-04-19"].index)
@@ -1042,10 +1024,6 @@ class TestBeginnings:
 
         assert_frame_equal(cache.bars("AAPL", *JANUARY), jan(truth))
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="the calendar moves the beginning off 1900-01-01, which is then taken for a range with a start",
-    )
     def test_a_search_for_hours(self, make):
         """Hourly bars of a market with a calendar are searched backwards too, not asked for from 1900 on."""
         truth = hours("2024-04-01", "2024-05-31")
@@ -1061,7 +1039,6 @@ class TestBeginnings:
 
         assert_frame_equal(cache.bars("MINE"), jan())
 
-    @pytest.mark.xfail(strict=True, reason="start=None means 1900-01-01, of stored bars as well")
     def test_local_before_1900(self, make):
         """The beginning of one's own bars may lie before 1900."""
         truth = bars_at(pd.date_range("1871-01-01", periods=24 * 12, freq="MS"))
@@ -1151,7 +1128,6 @@ class TestFailures:
         with pytest.raises(SourceUnavailable):
             cache.bars("AAPL", *JANUARY, refresh=True, allow_stale=False)
 
-    @pytest.mark.xfail(strict=True, reason='on_error="ignore" also silences the warning that bars are stale')
     def test_stale_is_never_silent(self, make, source, clock):
         """What becomes of failures among several symbols does not silence that bars are stale."""
         cache = make(source, freshness=FixedTTL(3600))
@@ -1182,9 +1158,6 @@ class TestFailures:
             assert_frame_equal(cache.bars("AAPL", *JANUARY, refresh=True), jan())
         assert_frame_equal(cache.bars("AAPL", *JANUARY), jan())
 
-    @pytest.mark.xfail(
-        strict=True, reason='why is "closed" for whatever is not stored, also where the source failed'
-    )
     def test_a_failure_is_not_explained_as_closed(self, cache, source):
         """Of a range that the source did not answer for, `explain()` does not say that the market was closed."""
         source.error = SourceUnavailable("no network")
@@ -1356,19 +1329,12 @@ class TestDamage:
         assert source.asked() == [("2024-01-02", "2024-02-01")]
         assert cache.info()["disk_quarantined"] == 1
 
-    @pytest.mark.xfail(
-        strict=True, reason="each lost segment costs one of five ATTEMPTS, then StoreFault is raised"
-    )
     def test_many_lost(self, lose):
         """However many files are lost, their ranges are asked for again."""
         cache = lose([(day, day) for day in HALF_YEAR.loc["2024-01-02":"2024-01-10"].index])
 
         assert_frame_equal(cache.bars("AAPL", *JANUARY), jan())
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="what `tidy` finds lost is missing when `_read` looks, and taken for closed: silent holes",
-    )
     def test_lost_where_others_are_put_together(self, lose, source):
         """Lost files leave no hole in the answer, also when small neighbours are put together meanwhile."""
         source.calendar_for = None
@@ -1380,9 +1346,6 @@ class TestDamage:
             cache.bars("AAPL", "2024-01-02", "2024-05-31"), HALF_YEAR.loc["2024-01-02":"2024-05-31"]
         )
 
-    @pytest.mark.xfail(
-        strict=True, reason="pieces evicted while others are read: StoreFault after five ATTEMPTS"
-    )
     def test_more_than_the_disk_may_hold(self, make):
         """A range of which the folder may keep only a part is answered all the same."""
         truth = every("min", "2024-01-01", "2024-01-31")
@@ -1391,7 +1354,6 @@ class TestDamage:
 
         assert_frame_equal(cache.bars("AAPL", "2024-01-01", "2024-01-31", interval="1m"), truth)
 
-    @pytest.mark.xfail(strict=True, reason="`tidy` raises NotStorable, and with it every call that fetches")
     def test_pieces_that_do_not_go_together(self, make):
         """Bars can be had though a further column of the source's is text here and a number there."""
         source = TruthSource(bars_at(pd.date_range("2024-01-01", "2024-01-20")))
@@ -1443,7 +1405,8 @@ class TestOwnBars:
         cache.store_bars("MINE", truth.tz_convert(NEW_YORK), interval="1h")
 
         assert_frame_equal(cache.bars("MINE", interval="1h"), truth)
-        assert cache.bars("MINE").empty
+        with pytest.raises(UnknownSymbol, match="no source= to ask"):
+            cache.bars("MINE")
 
     def test_ttl(self, make, clock):
         """What has lived its time is gone, from memory and from disk."""
@@ -1457,12 +1420,9 @@ class TestOwnBars:
         assert_frame_equal(cache.bars("MINE"), HALF_YEAR.loc["2024-03"])
         assert_frame_equal(make().bars("MINE"), HALF_YEAR.loc["2024-03"])
         clock.advance(3600)
-        assert cache.bars("MINE").empty
+        assert cache.bars("MINE", source="local").empty
         assert len(make().coverage()) == 0
 
-    @pytest.mark.xfail(
-        strict=True, reason="each expired segment costs one of five ATTEMPTS, then StoreFault is raised"
-    )
     def test_ttl_of_many(self, make, clock):
         """However many pieces have lived their time, that is no fault of the store."""
         cache = make()
@@ -1470,9 +1430,8 @@ class TestOwnBars:
             cache.store_bars("MINE", HALF_YEAR.iloc[[row]], ttl=60)
         clock.advance(61)
 
-        assert cache.bars("MINE").empty
+        assert cache.bars("MINE", source="local").empty
 
-    @pytest.mark.xfail(strict=True, reason="small neighbours are put together without their time to live")
     def test_ttl_of_neighbours(self, make, clock):
         """Pieces that are put together keep their time to live."""
         cache = make()
@@ -1480,11 +1439,8 @@ class TestOwnBars:
             cache.store_bars("MINE", bars_at(pd.DatetimeIndex([f"2024-01-{day:02d}"])), ttl=60)
         clock.advance(61)
 
-        assert len(make().bars("MINE")) == 0
+        assert len(make().bars("MINE", source="local")) == 0
 
-    @pytest.mark.xfail(
-        strict=True, reason="bars between the new ones are stored again, with the new time to live"
-    )
     def test_ttl_of_those_between(self, make, clock):
         """New bars for ever do not lengthen the lives of those between them."""
         cache = make()
@@ -1511,7 +1467,7 @@ class TestOwnBars:
         cache = make()
         with pytest.raises(InvalidInput, match="ttl"):
             cache.store_bars("MINE", jan(), ttl=ttl)
-        assert cache.bars("MINE").empty
+        assert len(cache.coverage()) == 0
 
     def test_rows_that_are_no_bars(self, make):
         """A frame with rows that are no bars is refused, naming them, and what was there stays."""
@@ -1634,9 +1590,6 @@ class TestLayouts:
         ):
             two.bars("AAPL", *JANUARY, columns=["close", "adj_close"])
 
-    @pytest.mark.xfail(
-        strict=True, reason="a symbol without bars has the five columns only, so others are refused"
-    )
     def test_a_column_that_a_symbol_without_bars_lacks(self, make, source):
         """A further column can be asked for though one of the symbols has no bars yet."""
         source.truth = {"AAPL": HALF_YEAR.assign(vwap=1.0), "NEW": HALF_YEAR.loc["2024-05":].assign(vwap=1.0)}
@@ -1923,7 +1876,6 @@ class TestWarm:
         cache.bars("AAPL", *JANUARY)
         assert set(cache.explain()["tier"]) == {"memory"}
 
-    @pytest.mark.xfail(strict=True, reason="`desk.last` holds the answer of whichever symbol was warmed last")
     def test_failures(self, cache):
         """`failures()` has the symbols that could not be warmed."""
         cache.warm(["NOPE", "AAPL", "NADA"], *JANUARY, progress=False)
@@ -2028,9 +1980,6 @@ class TestCoverage:
         ]
         assert cache.coverage("AAPL", "2024-01-16", "2024-01-19")["rows"].sum() == 4
 
-    @pytest.mark.xfail(
-        strict=True, reason="calendars are known of series that were asked for in this process only"
-    )
     def test_after_a_restart(self, make, source):
         """What a market's calendar says is known from the start."""
         cache = make(source)

@@ -1,21 +1,24 @@
 """What is asked of a source, and which ranges are worth a question? No I/O: each moment is an argument."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from tradecache.calendars import DAY, AlwaysOpen, Calendar, open_windows
+from tradecache.errors import InvalidInput
 from tradecache.freshness import MINUTE, Freshness
 from tradecache.intervals import Interval
 from tradecache.ranges import Moment, first_moment, last_moment
 from tradecache.segments import Series
 from tradecache.sources.guard import Guard
-from tradecache.timeline import Range, cut, merged
+from tradecache.timeline import Range, Span, Timeline, cut, merged, needed
 
 BEGINNING = -2_208_988_800_000_000
 """1900-01-01: before every exchange's electronic records. What "from the beginning" means."""
+SUPPOSED = "supposed"
+"""An outcome: nobody has asked, but whoever wants all that there is need not search further for a while."""
 FAR = 60 * DAY  # where to look for the first session before looking everywhere
 
 
@@ -81,20 +84,144 @@ class Provider:
             calendar,
             settle=_micros(traits.settle),
             merge_gap=_micros(traits.merge_gap(interval)),
-            max_range=_micros_or_none(traits.max_range(interval)),
-            window=_micros_or_none(traits.window(interval)),
-            first=None if first is None else label_of(first),
+            max_range=_positive(traits.max_range(interval), "max_range"),
+            window=_positive(traits.window(interval), "window"),
+            first=None if first is None else label_of(pd.Timestamp(first)),
         )
 
 
-def first_label(start: Moment | None, interval: Interval) -> int | None:
-    """Return the first label that a range includes; None for one without a beginning."""
-    return None if start is None else _ceil(_shown(start, interval, first_moment), interval)
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is known at one moment of what a request asks for. Without a provider nobody can be asked.
+
+    Attributes:
+        request: What is asked for.
+        provider: Whom to ask; None: what is stored is all there is.
+        timeline: What is stored.
+        now: The moment.
+    """
+
+    request: Request
+    provider: Provider | None
+    timeline: Timeline
+    now: int
+
+    @property
+    def bounds(self) -> Range:
+        """The range that is meant, also where it has no beginning or no end of its own."""
+        start, end = self.request.start, self.request.end
+        begin, stop = self.timeline.extent
+        is_empty = begin == stop
+        if start is None:
+            floor = begin if self.provider is None else floor_of(self.request, self.provider, self.now)
+            start = floor if is_empty else min(floor, begin)
+        if end is None:
+            until = self._horizon
+            end = until if is_empty or self.provider is not None else max(until, stop)
+        return start, end
+
+    def spans(self) -> list[Span]:
+        """Return what is stored, and what is not, in order; somebody's own bars that have expired are not."""
+        spans = self.timeline.lookup(*self.bounds, self.now)
+        if self.provider is not None:
+            return spans
+        return [
+            Span(span.start, span.end, "missing", None) if span.state == "stale" else span for span in spans
+        ]
+
+    def to_ask(self, asked: "Look | None" = None) -> list[Range]:
+        """Return the ranges to ask the source for: what is missing or stale, and worth a question.
+
+        Args:
+            asked: How it was when the request came: what was fetched since then is good enough.
+        """
+        if self.provider is None:
+            return []
+        start, end = self.bounds
+        spans = self.timeline.lookup(start, min(end, self._horizon), self.now)
+        wanted = needed(span for span in map(self._as_needed, spans) if not self._is_new(span, asked))
+        return worth_asking(wanted, self.request, self.provider, self.now)
+
+    def missing(self) -> list[Range]:
+        """Return the ranges worth a question of which nothing at all is stored."""
+        if self.provider is None:
+            return []
+        ranges = [(span.start, span.end) for span in self.spans() if span.segment is None]
+        return worth_asking(ranges, self.request, self.provider, self.now)
+
+    def is_newest(self, ranges: Sequence[Range]) -> bool:
+        """Whether ranges lie after everything that is stored."""
+        return all(start >= self.timeline.extent[1] for start, _ in ranges)
+
+    def worth(self, span: Span) -> bool:
+        """Whether a span is worth a question."""
+        ranges = [(span.start, span.end)]
+        return self.provider is not None and bool(worth_asking(ranges, self.request, self.provider, self.now))
+
+    def why_not(self, span: Span) -> str:
+        """Say why a span is not worth a question."""
+        if span.start >= self._horizon:
+            return "in the future"
+        if self.provider is not None and span.end <= floor_of(self.request, self.provider, self.now):
+            return "before the source begins"
+        return "closed"
+
+    def soon_stale(self, requests: int) -> list[Span]:
+        """Return from the first to the last span that is not final, if one of them should be fetched anew by now."""
+        if self.provider is None:
+            return []
+        policy = self.provider.freshness
+        soon = [span for span in self.spans() if span.segment and span.segment.fresh_until is not None]
+        for span in soon:
+            if span.segment is not None:
+                known = span.segment.fetched_at, span.segment.fresh_until
+                at = policy.refresh_at(*known, requests=requests)
+                if at is not None and self.now >= at:
+                    return soon
+        return []
+
+    @property
+    def _horizon(self) -> int:
+        calendar = None if self.provider is None else self.provider.calendar
+        return horizon(self.now, self.request.interval, calendar)
+
+    def _as_needed(self, span: Span) -> Span:
+        """Return a span as stale where all is to be asked for again, as missing where nobody has asked."""
+        if span.segment is None:
+            return span
+        if self.request.refresh:
+            return span._replace(state="stale")
+        is_supposed = span.segment.outcome == SUPPOSED and self.request.start is not None
+        return Span(span.start, span.end, "missing", None) if is_supposed else span
+
+    @staticmethod
+    def _is_new(span: Span, asked: "Look | None") -> bool:
+        """Whether a span was fetched since it was asked for."""
+        segment = span.segment
+        return (
+            segment is not None
+            and asked is not None
+            and segment.fetched_at >= asked.now
+            and not asked.timeline.has(segment.key)
+        )
 
 
-def label_after(end: Moment | None, interval: Interval) -> int | None:
-    """Return the first label after a range; None for one without an end. `end` includes what it names."""
-    return None if end is None else _ceil(_shown(end, interval, last_moment) + 1, interval)
+def labels_of(start: Moment | None, end: Moment | None, interval: Interval) -> tuple[int | None, int | None]:
+    """Return the first label of a range and the first one after it; None where it has no such end.
+
+    Both ends are included, and a date without a time is that whole day, as in pandas.
+
+    Raises:
+        InvalidInput: When an end is no moment, or the range ends before it starts.
+    """
+    first = None if start is None else _shown(start, interval, first_moment)
+    last = None if end is None else _shown(end, interval, last_moment)
+    if first is not None and last is not None and last < first:
+        raise InvalidInput("start", start, f"not after end, which is {end}")
+    return (
+        None if first is None else _ceil(first, interval),
+        None if last is None else _ceil(last + 1, interval),
+    )
 
 
 def horizon(now: int, interval: Interval, calendar: Calendar | None) -> int:
@@ -110,10 +237,8 @@ def horizon(now: int, interval: Interval, calendar: Calendar | None) -> int:
     return interval.next(latest)
 
 
-def floor_of(request: Request, provider: Provider | None, now: int) -> int:
+def floor_of(request: Request, provider: Provider, now: int) -> int:
     """Return the first label that a source may have bars for."""
-    if provider is None:
-        return BEGINNING
     floors = [BEGINNING]
     if provider.first is not None:
         floors.append(request.interval.floor(provider.first))
@@ -136,10 +261,10 @@ def worth_asking(ranges: Iterable[Range], request: Request, provider: Provider, 
     whole = merged((each for each in traded if each), gap=provider.merge_gap)
     if provider.max_range is None:
         return whole
-    if floor_searched(request, provider) and whole and whole[0][0] == first:
-        return [whole[0], *cut(whole[1:], provider.max_range)]
-    pieces = cut(whole, provider.max_range)
-    shortened = (_traded(*piece, request.interval, provider.calendar) for piece in pieces)
+    if within and within[0][0] == first and floor_searched(request, provider):
+        return [*whole[:1], *cut(whole[1:], provider.max_range)]
+    cuts = cut(whole, provider.max_range)
+    shortened = (_traded(*piece, request.interval, provider.calendar) for piece in cuts)
     return [piece for piece in shortened if piece]
 
 
@@ -199,5 +324,7 @@ def _micros(length: pd.Timedelta) -> int:
     return length // pd.Timedelta(1, "us")
 
 
-def _micros_or_none(length: pd.Timedelta | None) -> int | None:
+def _positive(length: pd.Timedelta | None, name: str) -> int | None:
+    if length is not None and not length > pd.Timedelta(0):
+        raise InvalidInput(f"source.{name}", length, "a positive length of time, or None")
     return None if length is None else _micros(length)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,23 +10,20 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from tradecache.asking import BEGINNING, Provider, Request, floor_of, floor_searched, horizon, worth_asking
+from tradecache.asking import Look, Provider, Request
 from tradecache.barframes import empty_bars, normal_bars
-from tradecache.clock import Clock
-from tradecache.errors import NoBars, SourceError, StoreFault, TradeCacheError
+from tradecache.clock import Clock, lifetime
+from tradecache.errors import SourceError, StoreFault, TradeCacheError
+from tradecache.fetching import Fetch, end_of_bar
 from tradecache.flights import Flights
-from tradecache.freshness import BARS, Verdict
+from tradecache.freshness import BARS
 from tradecache.intervals import Interval
 from tradecache.segments import SegmentStore, Series, rows_between
 from tradecache.telemetry import SERVED_BY, Telemetry, Tier
-from tradecache.timeline import Range, Segment, Span, Timeline, needed
+from tradecache.timeline import Range, Span, Timeline
 
-log = logging.getLogger("tradecache")
-
-NO_TRADES = "no_trades"
-BEFORE_LISTING = "before_listing"
 ATTEMPTS = 5  # to read what was there a moment ago: it may be compacted meanwhile, or found damaged
-QUIET = 7 * 86_400_000_000  # so long without a bar, and what lies before is taken for before the listing
+SLOWEST_FIRST: tuple[Tier, ...] = ("source", "disk", "memory")
 
 
 class Served(NamedTuple):
@@ -55,6 +51,7 @@ class Answer:
         requests: How many ranges the source was asked for.
         fetched: How many bars it gave.
         seconds: How long it all took.
+        new: The bars that were fetched for it, by the keys of their segments.
     """
 
     series: Series
@@ -66,8 +63,7 @@ class Answer:
     requests: int = 0
     fetched: int = 0
     seconds: float = 0.0
-    new: set[str] = field(default_factory=set)
-    """The keys of the segments that were fetched for it."""
+    new: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def tier(self) -> Tier:
@@ -78,16 +74,13 @@ class Answer:
         return next((tier for tier in SLOWEST_FIRST if tier in tiers), "none")
 
 
-SLOWEST_FIRST: tuple[Tier, ...] = ("source", "disk", "memory")
-
-
 class BarBook:
     """Bars of many series, read through: what is covered and fresh is never asked for again."""
 
     def __init__(
         self, segments: SegmentStore, flights: Flights, *, clock: Clock, telemetry: Telemetry
     ) -> None:
-        self.segments = segments
+        self._segments = segments
         self._flights = flights
         self._clock = clock
         self._telemetry = telemetry
@@ -112,23 +105,18 @@ class BarBook:
 
     async def plan(self, request: Request, provider: Provider) -> list[Range]:
         """Return the ranges that `answer` would ask the source for, in order."""
-        timeline = await self.segments.timeline(request.series)
-        now = self._clock.micros()
-        return worth_asking(self._needed(request, timeline, provider, now, now), request, provider, now)
+        return (await self._look(request, provider)).to_ask()
 
     def answers_at_once(self, request: Request, provider: Provider | None) -> bool:
         """Whether `answer` would wait neither for the source nor for the disk."""
-        timeline = self.segments.known(request.series)
-        if timeline is None or request.refresh:
+        timeline = self._segments.known(request.series)
+        if timeline is None or request.refresh or request.series in self._refreshing:
             return False
-        now = self._clock.micros()
-        if provider is not None:
-            ranges = self._needed(request, timeline, provider, now, now)
-            if worth_asking(ranges, request, provider, now) or self._is_hot(request, timeline, provider, now):
-                return False
-        spans = timeline.lookup(*self._bounds(request, provider, now), now)
-        held = (self.segments.holds(request.series, each.segment) for each in spans if _has_rows(each))
-        return any(map(_has_rows, spans)) and all(held)
+        look = Look(request, provider, timeline, self._clock.micros())
+        if look.to_ask() or look.soon_stale(self._requests[request.series] + 1):
+            return False
+        segments = [span.segment for span in look.spans() if _has_rows(span)]
+        return bool(segments) and all(self._segments.holds(request.series, each) for each in segments)
 
     async def store(
         self, series: Series, frame: pd.DataFrame, interval: Interval, *, ttl: float | None
@@ -139,32 +127,31 @@ class BarBook:
             InvalidBars: Naming the rows that are no bars; nothing was stored.
         """
         zone = "UTC" if interval.is_intraday else None
-        everything = (pd.Timestamp(0, tz=zone) + pd.Timedelta(years * 365, "D") for years in (-250, 250))
-        start, end = everything
+        start, end = (pd.Timestamp(year, 1, 1, tz=zone) for year in (1, 9999))
         bars = normal_bars(frame, interval=interval, start=start, end=end, name=" ".join(series))
         if not len(bars):
             return
-        labels = bars.index.asi8  # type: ignore[attr-defined]  # of a DatetimeIndex
-        first, last = int(labels[0]), _after(int(labels[-1]), interval)
         async with self._flights.alone(series.collection):
-            timeline = await self.segments.timeline(series)
+            timeline = await self._segments.timeline(series)
             now = self._clock.micros()
-            older = await self._visible(series, timeline.lookup(first, last, now))
-            if older:
-                kept = pd.concat(older)
-                bars = pd.concat([kept[~kept.index.isin(bars.index)], bars]).sort_index()
-            await self.segments.put(
-                series, first, last, frame=bars, fetched_at=_stamp(timeline, now), fresh_until=None, ttl=ttl
-            )
-            await self.segments.tidy(series)
+            fetched_at = _stamp(timeline, now)
+            until = None if ttl is None else now + lifetime(ttl)
+            for first, last in await self._runs(series, timeline, bars, interval):
+                await self._segments.put(
+                    series, first, last, frame=rows_between(bars, first, last), fetched_at=fetched_at,
+                    fresh_until=until, ttl=ttl,
+                )  # fmt: skip
+            await self._segments.tidy(series)
 
-    async def invalidate(self, series: Series, start: int, end: int) -> int:
+    async def invalidate(self, series: Series, start: int | None, end: int | None) -> int:
         """Delete what is stored for [start, end); return how many bars could be seen there."""
         async with self._flights.alone(series.collection):
-            timeline = await self.segments.timeline(series)
-            frames = await self._visible(series, timeline.lookup(start, end, self._clock.micros()))
-            for segment in [each for each in timeline if each.start < end and start < each.end]:
-                await self.segments.trim(series, segment, start, end)
+            timeline = await self._segments.timeline(series)
+            extent = timeline.extent
+            first, last = extent[0] if start is None else start, extent[1] if end is None else end
+            frames = await self._visible(series, timeline.lookup(first, last, self._clock.micros()))
+            for segment in [each for each in timeline if each.start < last and first < each.end]:
+                await self._segments.trim(series, segment, first, last)
         return sum(map(len, frames))
 
     async def close(self) -> None:
@@ -174,156 +161,142 @@ class BarBook:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
+    async def _look(self, request: Request, provider: Provider | None) -> Look:
+        timeline = await self._segments.timeline(request.series)
+        return Look(request, provider, timeline, self._clock.micros())
+
     async def _answer(self, request: Request, provider: Provider | None) -> Answer:
         self._requests[request.series] += 1
         answer = Answer(request.series, empty_bars(request.interval))
-        asked_at = self._clock.micros()
+        first_look = await self._look(request, provider)
         for _ in range(ATTEMPTS):
-            if provider is not None and answer.error is None:
-                await self._fetch_needed(answer, request, provider, asked_at)
-            if await self._read(answer, request, provider):
+            if answer.error is None:
+                await self._fetch_needed(answer, first_look)
+            if await self._read(answer, first_look):
                 break
         else:
-            raise StoreFault(self.segments.folder, "its segments come and go")
-        if provider is not None and answer.error is None:
+            raise StoreFault(self._segments.folder, "its segments come and go")
+        if answer.error is None:
             await self._refresh_if_hot(request, provider)
         return answer
 
-    async def _fetch_needed(
-        self, answer: Answer, request: Request, provider: Provider, asked_at: int
-    ) -> None:
-        """Ask the source for what is missing or stale, unless somebody else does just that."""
-        if not await self._worth_asking(request, provider, asked_at):
+    async def _fetch_needed(self, answer: Answer, asked: Look) -> None:
+        """Ask the source for what is missing or stale, unless somebody else has since it was `asked`."""
+        request, provider = asked.request, asked.provider
+        if provider is None or not (await self._look(request, provider)).to_ask(asked):
             return
         async with self._flights.alone(request.series.collection) as landing:
-            ranges = await self._worth_asking(request, provider, asked_at)
+            look = await self._look(request, provider)
+            ranges = look.to_ask(asked)
             answer.error = landing.failure(ranges) if ranges else None
             if not ranges or answer.error is not None:
                 return
-            timeline = await self.segments.timeline(request.series)
-            fetch = _Fetch(
-                self.segments, request, provider, self._clock, stamp=_stamp(timeline, self._clock.micros())
-            )
+            stamp = _stamp(look.timeline, look.now)
+            fetch = Fetch(self._segments, request, provider, self._clock, stamp=stamp)
             await fetch.all(ranges)
             answer.requests += fetch.requests
             answer.fetched += fetch.rows
-            answer.new |= fetch.keys
+            answer.new |= fetch.new
             answer.error = fetch.error
             if isinstance(fetch.error, SourceError):
                 landing.failed(fetch.error, ranges)
             elif fetch.error is None:
                 self._requests[request.series] = 0
                 landing.went_well()
-            await self.segments.tidy(request.series)
+            await self._segments.tidy(request.series)
 
-    async def _worth_asking(self, request: Request, provider: Provider, asked_at: int) -> list[Range]:
-        timeline = await self.segments.timeline(request.series)
-        now = self._clock.micros()
-        return worth_asking(self._needed(request, timeline, provider, asked_at, now), request, provider, now)
-
-    def _needed(
-        self, request: Request, timeline: Timeline, provider: Provider, asked_at: int, now: int
-    ) -> list[Range]:
-        """Return what is missing or stale and was not fetched since it was asked for."""
-        start, end = self._bounds(request, provider, now)
-        spans = timeline.lookup(start, min(end, horizon(now, request.interval, provider.calendar)), now)
-        if request.refresh:
-            spans = [span._replace(state="stale") if span.segment else span for span in spans]
-        return needed(span for span in spans if span.segment is None or span.segment.fetched_at < asked_at)
-
-    def _bounds(self, request: Request, provider: Provider | None, now: int) -> Range:
-        start, end = request.start, request.end
-        if start is None:
-            start = floor_of(request, provider, now)
-        if end is None:
-            calendar = None if provider is None else provider.calendar
-            end = horizon(now, request.interval, calendar)
-        return start, end
-
-    async def _read(self, answer: Answer, request: Request, provider: Provider | None) -> bool:
-        """Read what is stored; return whether all of it was still there."""
-        timeline = await self.segments.timeline(request.series)
-        now = self._clock.micros()
-        start, end = self._bounds(request, provider, now)
-        frames: list[pd.DataFrame] = []
+    async def _read(self, answer: Answer, asked: Look) -> bool:
+        """Read what is stored; return whether that is all there should be."""
+        look = await self._look(asked.request, asked.provider)
+        is_whole, frames = True, []
         answer.spans = []
-        missing: list[Range] = []
-        for span in timeline.lookup(start, end, now):
+        for span in look.spans():
             began = time.perf_counter()
             tier: Tier = "none"
             rows = 0
-            if span.segment is None:
-                missing.append((span.start, span.end))
-            elif span.segment.rows:
-                frame = await self.segments.frame(request.series, span.segment)
+            if span.segment is not None and span.segment.rows:
+                tier, frame = await self._bars_of(answer, span)
                 if frame is None:
-                    return False
-                piece = rows_between(frame, span.start, span.end)
-                frames.append(piece)
-                tier, rows = ("source" if span.segment.key in answer.new else SERVED_BY.get()), len(piece)
-            answer.is_stale |= answer.error is not None and span.state == "stale"
-            answer.spans.append(
-                Served(span.start, span.end, tier, _why(span, provider), rows, time.perf_counter() - began)
-            )
-        if answer.error is not None and provider is not None:
-            answer.is_partial = bool(worth_asking(missing, request, provider, now))
-            answer.is_stale |= request.refresh
-        answer.frame = joined(frames) if frames else await self._nothing(request, timeline)
+                    is_whole = False
+                    continue
+                frames.append(rows_between(frame, span.start, span.end))
+                rows = len(frames[-1])
+            why = _why(span, look, answer.error)
+            seconds = time.perf_counter() - began
+            answer.spans.append(Served(span.start, span.end, tier, why, rows, seconds))
+        if not is_whole or (answer.error is None and look.to_ask(asked)):
+            return False
+        if answer.error is not None:
+            missing = look.missing()
+            is_behind = asked.request.end is None and bool(frames) and look.is_newest(missing)
+            answer.is_partial = bool(missing) and not is_behind
+            answer.is_stale = bool(look.to_ask(asked)) and not answer.is_partial
+        answer.frame = joined(frames) if frames else await self._nothing(look)
         return True
 
-    async def _nothing(self, request: Request, timeline: Timeline) -> pd.DataFrame:
+    async def _bars_of(self, answer: Answer, span: Span) -> tuple[Tier, pd.DataFrame | None]:
+        segment = span.segment
+        if segment is None:
+            return "none", None
+        if segment.key in answer.new:
+            return "source", answer.new[segment.key]
+        frame = await self._segments.frame(answer.series, segment)
+        return SERVED_BY.get(), frame
+
+    async def _nothing(self, look: Look) -> pd.DataFrame:
         """Return no bars, with the columns of those that the series has elsewhere."""
-        for segment in timeline:
-            if segment.rows:
-                frame = await self.segments.frame(request.series, segment)
+        for segment in look.timeline:
+            if segment.rows and segment.state(look.now) != "stale":
+                frame = await self._segments.frame(look.request.series, segment)
                 if frame is not None:
                     return frame.iloc[:0]
-        return empty_bars(request.interval)
+        return empty_bars(look.request.interval)
 
     async def _visible(self, series: Series, spans: Sequence[Span]) -> list[pd.DataFrame]:
         """Return what can be seen of stored bars; what is damaged cannot."""
         frames = []
         for span in spans:
             if span.segment is not None and span.segment.rows:
-                frame = await self.segments.frame(series, span.segment)
+                frame = await self._segments.frame(series, span.segment)
                 if frame is not None:
                     frames.append(rows_between(frame, span.start, span.end))
         return [frame for frame in frames if len(frame)]
 
-    def _is_hot(self, request: Request, timeline: Timeline, provider: Provider, now: int) -> bool:
-        """Whether something will expire soon and was asked for so often that nobody should wait for it."""
-        if request.series in self._refreshing:
-            return False
-        count = self._requests[request.series]
-        for span in timeline.lookup(*self._bounds(request, provider, now), now):
-            if span.segment is not None:
-                at = provider.freshness.refresh_at(
-                    span.segment.fetched_at, span.segment.fresh_until, requests=count
-                )
-                if at is not None and now >= at:
-                    return True
-        return False
+    async def _runs(
+        self, series: Series, timeline: Timeline, bars: pd.DataFrame, interval: Interval
+    ) -> list[Range]:
+        """Return the ranges that new bars speak for: between them lie older ones, which stay."""
+        labels = bars.index.asi8  # type: ignore[attr-defined]  # of a DatetimeIndex
+        first, last = int(labels[0]), end_of_bar(int(labels[-1]), interval)
+        older = await self._visible(series, timeline.lookup(first, last, self._clock.micros()))
+        if not older:
+            return [(first, last)]
+        index = joined(older).index
+        others = index[~index.isin(bars.index)].asi8  # type: ignore[attr-defined]
+        places = others.searchsorted(labels)
+        starts = [0, *((places[1:] != places[:-1]).nonzero()[0] + 1).tolist()]
+        ends = [*starts[1:], len(labels)]
+        nexts = [*others.tolist(), last]
+        return [
+            (int(labels[a]), min(end_of_bar(int(labels[b - 1]), interval), nexts[places[a]]))
+            for a, b in zip(starts, ends, strict=True)
+        ]
 
-    async def _refresh_if_hot(self, request: Request, provider: Provider) -> None:
-        timeline = await self.segments.timeline(request.series)
-        now = self._clock.micros()
-        if not self._is_hot(request, timeline, provider, now):
+    async def _refresh_if_hot(self, request: Request, provider: Provider | None) -> None:
+        """Begin to fetch what expires soon, if it is asked for so often that nobody should wait for it."""
+        if provider is None or request.series in self._refreshing:
             return
-        spans = timeline.lookup(*self._bounds(request, provider, now), now)
-        soon = [span for span in spans if span.segment is not None and span.segment.fresh_until is not None]
-        again = request.again(min(span.start for span in soon), max(span.end for span in soon))
-        self._refreshing[request.series] = asyncio.create_task(self._refresh(again, provider))
+        soon = (await self._look(request, provider)).soon_stale(self._requests[request.series])
+        if soon:
+            again = request.again(soon[0].start, soon[-1].end)
+            self._refreshing[request.series] = asyncio.create_task(self._refresh(again, provider))
 
     async def _refresh(self, request: Request, provider: Provider) -> None:
         """Fetch before it expires what is asked for often. A failure is for whoever asks when it has."""
         try:
+            answer = Answer(request.series, empty_bars(request.interval))
             with contextlib.suppress(TradeCacheError):
-                await self._fetch_needed(
-                    Answer(request.series, empty_bars(request.interval)),
-                    request,
-                    provider,
-                    self._clock.micros(),
-                )
+                await self._fetch_needed(answer, await self._look(request, provider))
         finally:
             del self._refreshing[request.series]
 
@@ -331,133 +304,10 @@ class BarBook:
         self._telemetry.record("bars", f"bars {series.interval}", series.symbol, tier, rows, seconds)
 
 
-class _Fetch:
-    """One round of questions to a source, and the storing of its answers, while the series is held."""
-
-    def __init__(
-        self, segments: SegmentStore, request: Request, provider: Provider, clock: Clock, *, stamp: int
-    ) -> None:
-        self._segments = segments
-        self._request = request
-        self._provider = provider
-        self._clock = clock
-        self._stamp = stamp
-        self.requests = 0
-        self.rows = 0
-        self.keys: set[str] = set()
-        self.error: Exception | None = None
-
-    async def all(self, ranges: Sequence[Range]) -> None:
-        """Ask for ranges, the newest first; where one fails, the others are kept nevertheless."""
-        is_open_ended = floor_searched(self._request, self._provider) and ranges[0][0] == BEGINNING
-        oldest = ranges[:1] if is_open_ended else []
-        outcomes = await asyncio.gather(
-            *(self._one(*each) for each in reversed(ranges[len(oldest) :])), return_exceptions=True
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                self._note(outcome)
-        if oldest and self.error is None:
-            try:
-                await self._search_beginning(*oldest[0])
-            except Exception as error:  # noqa: BLE001 - it is the answer's error
-                self._note(error)
-
-    def _note(self, error: BaseException) -> None:
-        if not isinstance(error, Exception):
-            raise error
-        self.error = self.error or error
-
-    async def _one(self, start: int, end: int) -> int:
-        """Ask for one range and store the answer; return how many bars came."""
-        request, provider = self._request, self._provider
-        sent_at = self._clock.micros()
-        edges = request.stamp(start), request.stamp(end)
-        outcome, bars = NO_TRADES, None
-        self.requests += 1
-        try:
-            came = await provider.guard.fetch(request.series.symbol, *edges, request.interval.text)
-        except NoBars as absence:
-            outcome = absence.reason
-        else:
-            name = " ".join(request.series)
-            bars = normal_bars(came, interval=request.interval, start=edges[0], end=edges[1], name=name)
-        if bars is None or not len(bars):
-            await self._keep(start, end, None, outcome, sent_at)
-            return 0
-        seen = min(end, _after(int(bars.index.asi8[-1]), request.interval))  # type: ignore[attr-defined]
-        await self._keep(start, seen, bars, BARS, sent_at)
-        await self._keep(seen, end, None, NO_TRADES, sent_at)
-        self.rows += len(bars)
-        return len(bars)
-
-    async def _keep(
-        self, start: int, end: int, bars: pd.DataFrame | None, outcome: str, sent_at: int
-    ) -> None:
-        """Store the answer for one range, cut where the freshness of its parts differs."""
-        request, provider = self._request, self._provider
-        parts = provider.freshness.verdict(
-            (start, end),
-            interval=request.interval,
-            calendar=provider.calendar,
-            fetched_at=sent_at,
-            key=request.series.collection,
-            settle=provider.settle,
-            outcome=outcome,
-        )
-        if bars is not None:
-            parts = _cut_between_bars(parts, bars, request.interval)
-        for part in parts:
-            piece = None if bars is None else rows_between(bars, part.start, part.end)
-            has_rows = piece is not None and len(piece) > 0
-            segment = await self._segments.put(
-                request.series,
-                part.start,
-                part.end,
-                frame=piece if has_rows else None,
-                fetched_at=self._stamp,
-                fresh_until=part.fresh_until,
-                outcome=BARS if has_rows else NO_TRADES if outcome == BARS else outcome,
-            )
-            self.keys.add(segment.key)
-
-    async def _search_beginning(self, start: int, end: int) -> None:
-        """Ask for one piece after the other, backwards, until it has been quiet for long."""
-        size = self._provider.max_range
-        quiet = 0
-        while end > start and quiet < QUIET:
-            first = end if size is None else max(start, end - size)
-            quiet = 0 if await self._one(first, end) else quiet + end - first
-            end = first
-        if end > start:
-            await self._keep(start, end, None, BEFORE_LISTING, self._clock.micros())
-
-
 def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return frames, of which each begins after the one before it, as one."""
     with_rows = [frame for frame in frames if len(frame)] or list(frames[:1])
     return with_rows[0] if len(with_rows) == 1 else pd.concat(with_rows)
-
-
-def _cut_between_bars(parts: Sequence[Verdict], bars: pd.DataFrame, interval: Interval) -> list[Verdict]:
-    """Move the edges between parts to where a bar begins: a part of a bar is no use to anybody."""
-    labels = bars.index.asi8  # type: ignore[attr-defined]  # of a DatetimeIndex
-    moved: list[Verdict] = []
-    for part in parts:
-        start = moved[-1].end if moved else part.start
-        last, following = (int(labels.searchsorted(part.end)) + step for step in (-1, 0))
-        edge = part.end
-        if part is not parts[-1] and last >= 0:
-            edge = max(edge, _after(int(labels[last]), interval))
-            edge = min(edge, *labels[following : following + 1].tolist(), parts[-1].end)
-        if start < edge:
-            moved.append(Verdict(start, edge, part.fresh_until))
-    return moved
-
-
-def _after(label: int, interval: Interval) -> int:
-    """Return the first moment that the bar of a label does not speak for."""
-    return label + interval.microseconds if interval.is_intraday else interval.next(label)
 
 
 def _stamp(timeline: Timeline, now: int) -> int:
@@ -469,8 +319,12 @@ def _has_rows(span: Span) -> bool:
     return span.segment is not None and span.segment.rows > 0
 
 
-def _why(span: Span, provider: Provider | None) -> str:
-    segment: Segment | None = span.segment
-    if segment is None:
-        return "not stored" if provider is None else "closed"
-    return span.state if segment.outcome == BARS else f"{segment.outcome}, {span.state}"
+def _why(span: Span, look: Look, error: Exception | None) -> str:
+    """Say why a span was, or was not, served as it was."""
+    if span.segment is not None:
+        return span.state if span.segment.outcome == BARS else f"{span.segment.outcome}, {span.state}"
+    if look.provider is None:
+        return "not stored"
+    if error is not None and look.worth(span):
+        return f"failed: {type(error).__name__}"
+    return look.why_not(span)

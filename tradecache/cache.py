@@ -29,6 +29,7 @@ from tradecache.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from tradecache.asking import Request
+    from tradecache.bars import Answer
     from tradecache.desk import BarDesk
     from tradecache.freshness import Freshness
 
@@ -241,21 +242,25 @@ class TradingDataCache:
 
         asked = self.desk.requests(listed(symbols), start, end, interval=interval, source=source)
         places = asyncio.Semaphore(WARMED_AT_ONCE)
+        answers: list[Answer] = []
         with tqdm(total=len(asked), desc="warm", unit="symbol", disable=not progress) as bar:
 
             async def warmed(request: "Request") -> stats.Warmed:
                 async with places:
-                    report = await self._warmed(request, source)
+                    report = await self._warmed(request, source, answers)
                 bar.update()
                 return report
 
-            return stats.warmed_frame(await asyncio.gather(*map(warmed, asked)))
+            reports = await asyncio.gather(*map(warmed, asked))
+        self.desk.last = answers
+        return stats.warmed_frame(reports)
 
-    async def _warmed(self, request: "Request", source: Any) -> stats.Warmed:
+    async def _warmed(self, request: "Request", source: Any, answers: "list[Answer]") -> stats.Warmed:
         began, symbol, points, error = time.perf_counter(), request.series.symbol, 0, ""
         rows = fetched = requests = 0
         if await self.desk.may_have(request):
             (answer,) = await self.desk.answers([request], source=source)
+            answers.append(answer)
             rows, fetched, requests = len(answer.frame), answer.fetched, answer.requests
             error = "" if answer.error is None else f"{type(answer.error).__name__}: {answer.error}"
         try:
@@ -326,8 +331,9 @@ class TradingDataCache:
             raise InvalidInput("symbols", symbols, "one or several, where bars are exported")
         else:
             frame = await self.bars(
-                listed(symbols), start, end, interval=interval, source=source, layout="long"
-            )
+                listed(symbols), start, end, interval=interval, source=source, layout="long",
+                on_error="raise",
+            )  # fmt: skip
         return await asyncio.to_thread(write_frame, frame, chosen)
 
     async def purge(self) -> pd.Series:

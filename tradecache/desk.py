@@ -9,13 +9,19 @@ from typing import Any, get_args
 import pandas as pd
 
 from tradecache import provenance
-from tradecache.asking import Provider, Request, first_label, label_after
+from tradecache.asking import Provider, Request, labels_of
 from tradecache.barframes import empty_bars
 from tradecache.bars import Answer, BarBook
 from tradecache.bridge import in_thread
 from tradecache.calendars import ALWAYS_OPEN, Calendar, calendar_named, open_windows
 from tradecache.clock import TTL, Clock, checked_ttl
-from tradecache.errors import InvalidInput, MissingBarsWarning, MissingDependency, StaleDataWarning
+from tradecache.errors import (
+    InvalidInput,
+    MissingBarsWarning,
+    MissingDependency,
+    StaleDataWarning,
+    UnknownSymbol,
+)
 from tradecache.flights import Flights
 from tradecache.freshness import BarClose, Freshness
 from tradecache.intervals import interval_of
@@ -32,7 +38,7 @@ from tradecache.stores.local import LocalStore
 from tradecache.telemetry import Telemetry
 from tradecache.timeline import Span, clipped
 
-CALLER = 5  # from where warnings are issued up to the line that called `bars`
+CALLER = 4  # from where warnings are issued up to the line that called `bars`
 
 log = logging.getLogger("tradecache")
 
@@ -105,9 +111,7 @@ class BarDesk:
         _check_choice("layout", layout, Layout)
         _check_choice("on_error", on_error, OnError)
         kind = interval_of(interval)
-        first, last = first_label(start, kind), label_after(end, kind)
-        if first is not None and last is not None and last < first:
-            raise InvalidInput("start", start, f"not after end, which is {end}")
+        first, last = labels_of(start, end, kind)
         name = self._named(source)
         return [
             Request(Series(name, checked_symbol(symbol), kind.text), kind, first, last, refresh)
@@ -170,12 +174,7 @@ class BarDesk:
         counts: dict[str, int] = {}
         for series in await self._stored(symbols, interval, source):
             kind = interval_of(series.interval)
-            first, last = first_label(start, kind), label_after(end, kind)
-            timeline = await self._segments.timeline(series)
-            begin, stop = timeline.extent
-            gone = await self.book.invalidate(
-                series, begin if first is None else first, stop if last is None else last
-            )
+            gone = await self.book.invalidate(series, *labels_of(start, end, kind))
             counts[series.symbol] = counts.get(series.symbol, 0) + gone
         return counts
 
@@ -229,9 +228,18 @@ class BarDesk:
 
     async def _answer(self, request: Request, source: Any) -> Answer:
         try:
+            if source is None and self._source is None:
+                await self._check_stored(request.series)
             return await self.book.answer(request, await self._provider(request.series, source))
         except Exception as error:  # noqa: BLE001 - it is the answer's, and one of many must not end the others
             return Answer(request.series, empty_bars(request.interval), error=error, is_partial=True)
+
+    async def _check_stored(self, series: Series) -> None:
+        """Raise UnknownSymbol where nobody can be asked, and nothing is stored: somebody forgot to name a source."""
+        now = self._clock.micros()
+        if all(segment.state(now) == "stale" for segment in await self._segments.timeline(series)):
+            reason = "none of its bars are stored, and the cache has no source= to ask"
+            raise UnknownSymbol(series.symbol, source=LOCAL, reason=reason)
 
     def _named(self, source: Any) -> str:
         chosen = self._source if source is None else source
@@ -281,10 +289,12 @@ class BarDesk:
     async def _stored(self, symbols: Sequence[str] | None, interval: str | None, source: Any) -> list[Series]:
         """Return the stored series that are meant."""
         kind = None if interval is None else interval_of(interval).text
-        name = None if source is None else self._named(source)
+        stored = await self._segments.series()
+        is_name = isinstance(source, str) and any(series.source == source for series in stored)
+        name = source if source is None or is_name else self._named(source)
         return [
             series
-            for series in await self._segments.series()
+            for series in stored
             if (symbols is None or series.symbol in symbols)
             and kind in {None, series.interval}
             and name in {None, series.source}
@@ -293,47 +303,58 @@ class BarDesk:
     async def _covered(self, series: Series, start: Moment | None, end: Moment | None) -> list[Covered]:
         kind = interval_of(series.interval)
         timeline = await self._segments.timeline(series)
-        first, last = first_label(start, kind), label_after(end, kind)
+        first, last = labels_of(start, end, kind)
         begin, stop = timeline.extent
         found = timeline.lookup(
             begin if first is None else first, stop if last is None else last, self._clock.micros()
         )
-        return [await self._state(series, span) for span in found]
+        calendar = await self._calendar_of(series)
+        return [await self._state(series, span, calendar) for span in found]
 
-    async def _state(self, series: Series, span: Span) -> Covered:
+    async def _state(self, series: Series, span: Span, calendar: Calendar) -> Covered:
         segment = span.segment
         if segment is None:
-            return Covered(series, span.start, span.end, self._absent(series, span), "", 0, 0, None, None)
+            windows = open_windows(span.start, span.end, interval_of(series.interval), calendar)
+            state = "missing" if clipped([(span.start, span.end)], windows) else "closed"
+            return Covered(series, span.start, span.end, state, "", 0, 0, None, None)
         rows = await self._segments.rows_in(series, segment, span.start, span.end)
         size = segment.size * rows // segment.rows if segment.rows else 0
         times = segment.fetched_at, segment.fresh_until
         return Covered(series, span.start, span.end, span.state, segment.outcome, rows, size, *times)
 
-    def _absent(self, series: Series, span: Span) -> str:
-        """Say whether a market was closed in a span that is not stored, as far as is known here."""
-        calendars = (each.calendar for (known, _), each in self._providers.items() if known == series)
-        calendar = next(calendars, ALWAYS_OPEN)
-        windows = open_windows(span.start, span.end, interval_of(series.interval), calendar)
-        return "missing" if clipped([(span.start, span.end)], windows) else "closed"
+    async def _calendar_of(self, series: Series) -> Calendar:
+        """Return the calendar of a series, as far as its source is known here."""
+        known = next((each.calendar for (one, _), each in self._providers.items() if one == series), None)
+        if known is None and self._source is not None and self._named(None) == series.source != LOCAL:
+            provider = await self._provider(series, None)
+            known = None if provider is None else provider.calendar
+        return known or ALWAYS_OPEN
 
 
 def _combined(
     answers: Sequence[Answer], *, is_alone: bool, columns: Sequence[str] | None, layout: Layout
 ) -> pd.DataFrame:
     """Return the bars of some answers in one frame: flat for a symbol alone, else wide or long."""
-    frames = {
-        answer.series.symbol: chosen_columns(answer.frame, columns)
-        for answer in answers
-        if not answer.is_partial
-    }
+    good = {answer.series.symbol: answer.frame for answer in answers if not answer.is_partial}
     if is_alone and layout == "wide":
-        return next(iter(frames.values()))
-    if not frames:
-        interval = answers[0].series.interval if answers else "1d"
-        frames = {"": chosen_columns(empty_bars(interval), columns)}
-        nothing = long_frame(frames) if layout == "long" else wide_frame(frames)
-        return nothing if layout == "long" else nothing.iloc[:, :0]
-    return long_frame(frames) if layout == "long" else wide_frame(frames)
+        return chosen_columns(next(iter(good.values())), columns)
+    interval = answers[0].series.interval if answers else "1d"
+    frames = (
+        good
+        or {answer.series.symbol: empty_bars(interval) for answer in answers}
+        or {"": empty_bars(interval)}
+    )
+    if columns is not None:
+        everything = dict.fromkeys(name for frame in frames.values() for name in frame.columns)
+        chosen_columns(
+            pd.DataFrame(columns=list(everything)), columns
+        )  # a column that no symbol has is an error
+        frames = {
+            symbol: chosen_columns(frame, [name for name in columns if name in frame.columns])
+            for symbol, frame in frames.items()
+        }
+    whole = long_frame(frames) if layout == "long" else wide_frame(frames)
+    return whole if answers or layout == "long" else whole.iloc[:, :0]
 
 
 def _complain(answers: Sequence[Answer], *, is_alone: bool, allow_stale: bool, on_error: OnError) -> None:
@@ -349,9 +370,7 @@ def _complain(answers: Sequence[Answer], *, is_alone: bool, allow_stale: bool, o
         answer.is_partial = True
         if answer.error is not None and (is_alone or on_error == "raise"):
             raise answer.error
-    if on_error == "ignore":
-        return
-    if wrong:
+    if wrong and on_error != "ignore":
         names = ", ".join(answer.series.symbol for answer in wrong[:5])
         more = f" and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""  # noqa: PLR2004
         text = f"{len(wrong):,} of {len(answers):,} symbols failed: {names}{more} ({wrong[0].error})"

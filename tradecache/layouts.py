@@ -22,6 +22,8 @@ def chosen_columns(frame: pd.DataFrame, columns: Sequence[str] | None) -> pd.Dat
     """
     if columns is None:
         return frame
+    if isinstance(columns, str):
+        raise InvalidInput("columns", columns, "several names in a list")
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise InvalidInput("columns", missing, f"among {', '.join(map(str, frame.columns))}")

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 import pandas as pd
 from pydantic_core import from_json
 
-from tradecache.errors import NotEnumerable
+from tradecache.errors import EntryTooLarge, NotEnumerable, NotStorable
 from tradecache.stack import Stack
 from tradecache.stores.local import LocalStore
 from tradecache.stores.values import FRAME
@@ -201,15 +201,19 @@ class SegmentStore:
         if any(frame is None for frame in frames):
             return  # a damaged one is missing now, and will be fetched again
         parts = [frame for frame in frames if frame is not None]
-        await self.put(
-            series,
-            run[0].start,
-            run[-1].end,
-            frame=pd.concat(parts) if parts else None,
-            fetched_at=max(segment.fetched_at for segment in run),
-            fresh_until=None,
-            outcome="bars" if parts else run[0].outcome,
-        )
+        try:
+            await self.put(
+                series,
+                run[0].start,
+                run[-1].end,
+                frame=pd.concat(parts) if parts else None,
+                fetched_at=max(segment.fetched_at for segment in run),
+                fresh_until=None,
+                outcome="bars" if parts else run[0].outcome,
+            )
+        except (NotStorable, EntryTooLarge) as error:  # a column that is text in one and a number in another
+            log.info("%s: neighbours stay apart (%s)", series.collection, error)
+            return
         await self.remove(series, [segment.key for segment in run])
 
     def _changed(self, series: Series, added: Iterable[Segment] = (), removed: Iterable[str] = ()) -> None:

@@ -108,6 +108,10 @@ class Timeline:
         """From the first covered moment to the last; (0, 0) when nothing is covered."""
         return (self._edges[0], self._edges[-1]) if self._edges else (0, 0)
 
+    def has(self, key: str) -> bool:
+        """Whether a segment of that name is among them, seen or not."""
+        return any(segment.key == key for segment in self._segments)
+
     def overshadowed(self) -> list[Segment]:
         """Return the segments of which nothing is seen any more."""
         seen = set(self._owners)

@@ -1,0 +1,147 @@
+"""How is a source asked for some ranges of a series, and how are its answers kept?"""
+
+import asyncio
+from collections.abc import Sequence
+
+import pandas as pd
+
+from tradecache.asking import SUPPOSED, Provider, Request
+from tradecache.barframes import normal_bars
+from tradecache.calendars import DAY
+from tradecache.clock import Clock
+from tradecache.errors import NoBars
+from tradecache.freshness import BARS, Verdict
+from tradecache.intervals import Interval
+from tradecache.segments import SegmentStore, rows_between
+from tradecache.timeline import Range
+
+NO_TRADES = "no_trades"
+QUIET = 30 * DAY  # so long without a bar, and a search for the beginning of a series ends
+
+
+class Fetch:
+    """One round of questions to a source, and the storing of its answers, while the series is held."""
+
+    def __init__(
+        self, segments: SegmentStore, request: Request, provider: Provider, clock: Clock, *, stamp: int
+    ) -> None:
+        self._segments = segments
+        self._request = request
+        self._provider = provider
+        self._clock = clock
+        self._stamp = stamp
+        self.requests = 0
+        self.rows = 0
+        self.new: dict[str, pd.DataFrame] = {}
+        self.error: Exception | None = None
+
+    async def all(self, ranges: Sequence[Range]) -> None:
+        """Ask for ranges, the newest first; where one fails, the others are kept nevertheless."""
+        size = self._provider.max_range
+        is_searched = size is not None and ranges[0][1] - ranges[0][0] > size  # for where the bars begin
+        oldest = ranges[:1] if is_searched else []
+        outcomes = await asyncio.gather(
+            *(self._one(*each) for each in reversed(ranges[len(oldest) :])), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                self._note(outcome)
+        if oldest and self.error is None:
+            try:
+                await self._search_beginning(*oldest[0])
+            except Exception as error:  # noqa: BLE001 - it is the answer's error
+                self._note(error)
+
+    def _note(self, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            raise error
+        self.error = self.error or error
+
+    async def _one(self, start: int, end: int) -> int:
+        """Ask for one range and store the answer; return how many bars came."""
+        request, provider = self._request, self._provider
+        sent_at = self._clock.micros()
+        edges = request.stamp(start), request.stamp(end)
+        outcome, bars = NO_TRADES, None
+        self.requests += 1
+        try:
+            came = await provider.guard.fetch(request.series.symbol, *edges, request.interval.text)
+        except NoBars as absence:
+            outcome = absence.reason
+        else:
+            name = " ".join(request.series)
+            bars = normal_bars(came, interval=request.interval, start=edges[0], end=edges[1], name=name)
+        if bars is None or not len(bars):
+            await self._keep(start, end, None, outcome, sent_at)
+            return 0
+        seen = min(end, end_of_bar(int(bars.index.asi8[-1]), request.interval))  # type: ignore[attr-defined]
+        await self._keep(start, seen, bars, BARS, sent_at)
+        await self._keep(seen, end, None, NO_TRADES, sent_at)
+        self.rows += len(bars)
+        return len(bars)
+
+    async def _keep(
+        self, start: int, end: int, bars: pd.DataFrame | None, outcome: str, sent_at: int
+    ) -> None:
+        """Store the answer for one range, cut where the freshness of its parts differs."""
+        request, provider = self._request, self._provider
+        parts = provider.freshness.verdict(
+            (start, end),
+            interval=request.interval,
+            calendar=provider.calendar,
+            fetched_at=sent_at,
+            key=request.series.collection,
+            settle=provider.settle,
+            outcome=outcome,
+        )
+        if bars is not None:
+            parts = _cut_between_bars(parts, bars, request.interval)
+        for part in parts:
+            piece = None if bars is None else rows_between(bars, part.start, part.end)
+            has_rows = piece is not None and len(piece) > 0
+            segment = await self._segments.put(
+                request.series,
+                part.start,
+                part.end,
+                frame=piece if has_rows else None,
+                fetched_at=self._stamp,
+                fresh_until=part.fresh_until,
+                outcome=BARS if has_rows else NO_TRADES if outcome == BARS else outcome,
+            )
+            if has_rows and piece is not None:
+                self.new[segment.key] = piece
+
+    async def _search_beginning(self, start: int, end: int) -> None:
+        """Ask for one piece after the other, backwards, until it has been quiet for long."""
+        size = self._provider.max_range
+        quiet = 0
+        while end > start and quiet < QUIET:
+            first = end if size is None else max(start, end - size)
+            quiet = 0 if await self._one(first, end) else quiet + end - first
+            end = first
+        if end > start:
+            until = self._clock.micros() + QUIET
+            await self._segments.put(
+                self._request.series, start, end, frame=None, fetched_at=self._stamp, fresh_until=until, outcome=SUPPOSED
+            )  # fmt: skip
+
+
+def end_of_bar(label: int, interval: Interval) -> int:
+    """Return the first moment that the bar of a label does not speak for."""
+    return label + interval.microseconds if interval.is_intraday else interval.next(label)
+
+
+def _cut_between_bars(parts: Sequence[Verdict], bars: pd.DataFrame, interval: Interval) -> list[Verdict]:
+    """Move the edges between parts to where a bar begins: a part of a bar is no use to anybody."""
+    labels = bars.index.asi8  # type: ignore[attr-defined]  # of a DatetimeIndex
+    moved: list[Verdict] = []
+    for part in parts:
+        start = moved[-1].end if moved else part.start
+        last, following = (int(labels.searchsorted(part.end)) + step for step in (-1, 0))
+        edge = part.end
+        if part is not parts[-1] and last >= 0:
+            edge = max(edge, end_of_bar(int(labels[last]), interval))
+            edge = min(edge, *labels[following : following + 1].tolist(), parts[-1].end)
+        if start < edge:
+            moved.append(Verdict(start, edge, part.fresh_until))
+    return moved
