@@ -179,8 +179,9 @@ def test_a_damaged_note_is_no_note(folder, text):
     async def main():
         async with Flights(folder).alone("series") as landing:
             landing.failed(SourceUnavailable("down"), [(0, 9)])
-            (note,) = folder.glob("*.failed")
-            note.write_text(text)
+        (note,) = folder.glob("*.failed")
+        note.write_text(text)
+        async with Flights(folder).alone("series") as landing:  # as another process would
             return landing.failure([(0, 9)])
 
     assert run(main()) is None

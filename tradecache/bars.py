@@ -13,7 +13,7 @@ import pandas as pd
 from tradecache.asking import Look, Provider, Request
 from tradecache.barframes import empty_bars, normal_bars
 from tradecache.clock import Clock, lifetime
-from tradecache.errors import SourceError, StoreFault, TradeCacheError
+from tradecache.errors import StoreFault, TradeCacheError
 from tradecache.fetching import Fetch, end_of_bar
 from tradecache.flights import Flights
 from tradecache.freshness import BARS
@@ -198,11 +198,11 @@ class BarBook:
             answer.fetched += fetch.rows
             answer.new |= fetch.new
             answer.error = fetch.error
-            if isinstance(fetch.error, SourceError):
-                landing.failed(fetch.error, ranges)
-            elif fetch.error is None:
+            if fetch.error is None:
                 self._requests[request.series] = 0
                 landing.went_well()
+            else:
+                landing.failed(fetch.error, ranges)
             await self._segments.tidy(request.series)
 
     async def _read(self, answer: Answer, asked: Look) -> bool:

@@ -33,6 +33,7 @@ class Flights:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._failures: dict[Path, tuple[float, Sequence[Range], Exception]] = {}
         self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = (
             WeakKeyDictionary()
         )
@@ -48,7 +49,7 @@ class Flights:
             lock = FileLock(f"{path}.lock", thread_local=False, preserve_lock_file=True)
             await self._acquire(lock)
             try:
-                yield Landing(path.with_suffix(".failed"), began)
+                yield Landing(path.with_suffix(".failed"), began, self._failures)
             finally:
                 lock.release()
 
@@ -75,18 +76,21 @@ class Flights:
 class Landing:
     """What the one whose turn it is learns of the attempt that it waited for, and leaves for the next."""
 
-    def __init__(self, note: Path, began: float) -> None:
+    def __init__(
+        self, note: Path, began: float, failures: dict[Path, tuple[float, Sequence[Range], Exception]]
+    ) -> None:
         self._note = note
         self._began = began
+        self._failures = failures
 
-    def failure(self, ranges: Sequence[Range]) -> SourceError | None:
+    def failure(self, ranges: Sequence[Range]) -> Exception | None:
         """Return the error of an attempt that ended while this one waited, if it was for all of `ranges`."""
+        known = self._failures.get(self._note)
+        if known is not None and self._speaks_for(known[0], known[1], ranges):
+            return known[2]
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
-            covered = all(
-                any(start <= first and last <= end for start, end in note["ranges"]) for first, last in ranges
-            )
-            if note["ended"] < self._began or not covered:
+            if not self._speaks_for(note["ended"], note["ranges"], ranges):
                 return None
             kind = getattr(errors, note["kind"])
             error = rebuilt(kind, tuple(note["args"]), note["values"])
@@ -94,8 +98,11 @@ class Landing:
             return None
         return error if isinstance(error, SourceError) else None
 
-    def failed(self, error: SourceError, ranges: Sequence[Range]) -> None:
-        """Leave a note for those who wait now."""
+    def failed(self, error: Exception, ranges: Sequence[Range]) -> None:
+        """Leave a note for those who wait now; for those in other processes only of a `SourceError`."""
+        self._failures[self._note] = (time.time(), ranges, error)
+        if not isinstance(error, SourceError):
+            return
         note = {
             "ended": time.time(),
             "ranges": ranges,
@@ -109,4 +116,10 @@ class Landing:
 
     def went_well(self) -> None:
         """Take back an older note."""
+        self._failures.pop(self._note, None)
         self._note.unlink(missing_ok=True)
+
+    def _speaks_for(self, ended: float, covered: Sequence[Range], ranges: Sequence[Range]) -> bool:
+        """Whether an attempt ended while this one waited, and was for all of `ranges`."""
+        within = (any(start <= first and last <= end for start, end in covered) for first, last in ranges)
+        return ended >= self._began and all(within)
