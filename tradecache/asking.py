@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -214,8 +215,8 @@ def labels_of(start: Moment | None, end: Moment | None, interval: Interval) -> t
     Raises:
         InvalidInput: When an end is no moment, or the range ends before it starts.
     """
-    first = None if start is None else _shown(start, interval, first_moment)
-    last = None if end is None else _shown(end, interval, last_moment)
+    first = None if start is None else _edge(start, interval, "start")
+    last = None if end is None else _edge(end, interval, "end")
     if first is not None and last is not None and last < first:
         raise InvalidInput("start", start, f"not after end, which is {end}")
     return (
@@ -295,6 +296,17 @@ def _traded(start: int, end: int, interval: Interval, calendar: Calendar) -> Ran
             windows = head[0][0], tail[-1][1]
             break
     return windows
+
+
+def _edge(moment: Moment, interval: Interval, side: str) -> int:
+    if isinstance(moment, str):
+        return _edge_of_text(moment, interval, side)
+    return _shown(moment, interval, first_moment if side == "start" else last_moment)
+
+
+@lru_cache(maxsize=1_000)
+def _edge_of_text(text: str, interval: Interval, side: str) -> int:
+    return _shown(text, interval, first_moment if side == "start" else last_moment)
 
 
 def _shown(moment: Moment, interval: Interval, edge: Any) -> int:

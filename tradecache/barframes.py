@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Hashable, Sequence
+from datetime import UTC
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ COLUMNS = [*PRICES, "volume"]
 MISSING = ("", "nan", "NaN", "None", "null")
 """How a missing number is written in text."""
 TIMES = "a time, or text in ISO 8601"
+FLOAT, WHOLE = np.dtype("float64"), np.dtype("int64")
+PLAIN = ([FLOAT] * 4 + [FLOAT], [FLOAT] * 4 + [WHOLE])
+DAY = 86_400_000_000  # microseconds
 LABELS = ("timestamp", "datetime", "date", "time")
 """Columns that may hold the labels where the index does not, in the order in which they are looked for."""
 
@@ -59,12 +63,33 @@ def normal_bars(
     kind = interval_of(interval)
     if len(frame) == 0:
         return empty_bars(kind)
+    if _is_in_form(frame, kind, start, end):
+        return frame
     notes = _Notes(name)
     labelled = _labelled(_plainly_named(frame), kind, notes)
     asked = _in_range(_ordered(labelled, notes), start, end, notes)
     bars = _priced(_numeric(asked), notes)
     _check(bars)
     return bars
+
+
+def _is_in_form(frame: pd.DataFrame, interval: Interval, start: pd.Timestamp, end: pd.Timestamp) -> bool:
+    """Whether there is nothing to do, as is usual where bars go in one by one."""
+    index = frame.index
+    if not isinstance(index, pd.DatetimeIndex) or (index.name, index.unit) != ("timestamp", "us"):
+        return False
+    names = frame.columns.tolist()
+    if names != COLUMNS or frame.dtypes.tolist() not in PLAIN or index.freq is not None or index.hasnans:
+        return False
+    if not (index.tz is UTC if interval.is_intraday else index.tz is None and not (index.asi8 % DAY).any()):
+        return False
+    if not (index.is_monotonic_increasing and index.is_unique and start <= index[0] and index[-1] < end):
+        return False
+    if interval.text != "1d" and not interval.is_intraday:
+        return False
+    *prices, volume = (column.to_numpy() for _, column in frame.items())
+    are_finite = all(np.isfinite(price).all() for price in prices)
+    return bool(are_finite and (prices[1] >= prices[2]).all() and not np.isinf(volume).any())
 
 
 class _Notes:

@@ -18,12 +18,16 @@ from tradecache.fetching import Fetch, end_of_bar
 from tradecache.flights import Flights
 from tradecache.freshness import BARS
 from tradecache.intervals import Interval
-from tradecache.segments import SegmentStore, Series, rows_between
+from tradecache.segments import Part, SegmentStore, Series, count_between, rows_between
 from tradecache.telemetry import SERVED_BY, Telemetry, Tier
 from tradecache.timeline import Range, Span, Timeline
 
 ATTEMPTS = 5  # to read what was there a moment ago: it may be compacted meanwhile, or found damaged
 SLOWEST_FIRST: tuple[Tier, ...] = ("source", "disk", "memory")
+
+
+NOTHING = pd.DataFrame()
+MANY = 1_000  # rows from several segments, and what they make together is remembered as one
 
 
 class Served(NamedTuple):
@@ -55,7 +59,7 @@ class Answer:
     """
 
     series: Series
-    frame: pd.DataFrame
+    frame: pd.DataFrame = field(default_factory=lambda: NOTHING)
     spans: list[Served] = field(default_factory=list)
     error: Exception | None = None
     is_partial: bool = False
@@ -64,6 +68,11 @@ class Answer:
     fetched: int = 0
     seconds: float = 0.0
     new: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def rows_served(self) -> int:
+        """How many bars its spans have."""
+        return sum(span.rows for span in self.spans)
 
     @property
     def tier(self) -> Tier:
@@ -167,7 +176,7 @@ class BarBook:
 
     async def _answer(self, request: Request, provider: Provider | None) -> Answer:
         self._requests[request.series] += 1
-        answer = Answer(request.series, empty_bars(request.interval))
+        answer = Answer(request.series)
         first_look = await self._look(request, provider)
         for _ in range(ATTEMPTS):
             if answer.error is None:
@@ -208,19 +217,22 @@ class BarBook:
     async def _read(self, answer: Answer, asked: Look) -> bool:
         """Read what is stored; return whether that is all there should be."""
         look = await self._look(asked.request, asked.provider)
+        spans = look.spans()
+        whole = await self._view(answer, spans)
         is_whole, frames = True, []
         answer.spans = []
-        for span in look.spans():
+        for span in spans:
             began = time.perf_counter()
             tier: Tier = "none"
             rows = 0
             if span.segment is not None and span.segment.rows:
-                tier, frame = await self._bars_of(answer, span)
+                tier, frame = ("memory", whole) if whole is not None else await self._bars_of(answer, span)
                 if frame is None:
                     is_whole = False
                     continue
-                frames.append(rows_between(frame, span.start, span.end))
-                rows = len(frames[-1])
+                rows = count_between(frame, span.start, span.end)
+                if whole is None:
+                    frames.append(rows_between(frame, span.start, span.end))
             why = _why(span, look, answer.error)
             seconds = time.perf_counter() - began
             answer.spans.append(Served(span.start, span.end, tier, why, rows, seconds))
@@ -228,11 +240,26 @@ class BarBook:
             return False
         if answer.error is not None:
             missing = look.missing()
-            is_behind = asked.request.end is None and bool(frames) and look.is_newest(missing)
+            is_behind = asked.request.end is None and bool(answer.rows_served) and look.is_newest(missing)
             answer.is_partial = bool(missing) and not is_behind
             answer.is_stale = bool(look.to_ask(asked)) and not answer.is_partial
-        answer.frame = joined(frames) if frames else await self._nothing(look)
+        if whole is None:
+            whole = self._joined(answer, spans, frames) if frames else await self._nothing(look)
+        answer.frame = whole
         return True
+
+    async def _view(self, answer: Answer, spans: Sequence[Span]) -> pd.DataFrame | None:
+        """Return the bars of several segments as one, if they were put together before and are in memory."""
+        parts = _parts(spans)
+        is_worth_it = len(parts) > 1 and sum(span.segment.rows for span in spans if span.segment) >= MANY
+        return await self._segments.view(answer.series, parts) if is_worth_it else None
+
+    def _joined(self, answer: Answer, spans: Sequence[Span], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """Return frames as one, which for many rows is kept in memory under the names of its parts."""
+        whole = joined(frames)
+        if len(frames) > 1 and len(whole) >= MANY:
+            self._segments.keep_view(answer.series, _parts(spans), whole)
+        return whole
 
     async def _bars_of(self, answer: Answer, span: Span) -> tuple[Tier, pd.DataFrame | None]:
         segment = span.segment
@@ -294,7 +321,7 @@ class BarBook:
     async def _refresh(self, request: Request, provider: Provider) -> None:
         """Fetch before it expires what is asked for often. A failure is for whoever asks when it has."""
         try:
-            answer = Answer(request.series, empty_bars(request.interval))
+            answer = Answer(request.series)
             with contextlib.suppress(TradeCacheError):
                 await self._fetch_needed(answer, await self._look(request, provider))
         finally:
@@ -313,6 +340,11 @@ def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _stamp(timeline: Timeline, now: int) -> int:
     """Return a moment for what is stored now that is later than that of everything before."""
     return max([now, *(segment.fetched_at + 1 for segment in timeline)])
+
+
+def _parts(spans: Sequence[Span]) -> list[Part]:
+    """Return from when to when each segment that has bars is seen."""
+    return [(span.start, span.end, span.segment.key) for span in spans if span.segment and span.segment.rows]
 
 
 def _has_rows(span: Span) -> bool:

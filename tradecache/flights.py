@@ -18,6 +18,8 @@ from tradecache.timeline import Range
 if TYPE_CHECKING:
     from filelock import FileLock
 
+Locks = tuple[asyncio.Lock, "FileLock", Path]
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks at a lock that another holds
 
 
@@ -34,35 +36,36 @@ class Flights:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._failures: dict[Path, tuple[float, Sequence[Range], Exception]] = {}
-        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = (
-            WeakKeyDictionary()
-        )
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Locks]] = WeakKeyDictionary()
 
     @asynccontextmanager
     async def alone(self, name: str) -> AsyncIterator["Landing"]:
         """Wait until nobody else has `name`, and hold it."""
         began = time.time()
-        from filelock import FileLock  # when first needed, for what it costs
-
-        path = self._folder / xxhash.xxh3_64_hexdigest(name.encode())
-        async with self._local(name):
-            lock = FileLock(f"{path}.lock", thread_local=False, preserve_lock_file=True)
+        among_tasks, lock, path = self._locks_of(name)
+        async with among_tasks:
             await self._acquire(lock)
             try:
                 yield Landing(path.with_suffix(".failed"), began, self._failures)
             finally:
                 lock.release()
 
-    def _local(self, name: str) -> asyncio.Lock:
-        """Return the lock among the tasks of this loop, which need not look again and again."""
+    def _locks_of(self, name: str) -> "Locks":
+        """Return the lock among the tasks of this loop, which need not look again and again, and the file's."""
         locks = self._locks.setdefault(asyncio.get_running_loop(), {})
-        return locks.setdefault(name, asyncio.Lock())
+        if name not in locks:
+            from filelock import FileLock  # when first needed, for what it costs
+
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path = self._folder / xxhash.xxh3_64_hexdigest(name.encode())
+            lock = FileLock(f"{path}.lock", thread_local=False, preserve_lock_file=True)
+            locks[name] = asyncio.Lock(), lock, path
+        return locks[name]
 
     async def _acquire(self, lock: "FileLock") -> None:
         from filelock import Timeout
 
         pause = FIRST_PAUSE
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         while True:
             try:
                 lock.acquire(blocking=False)

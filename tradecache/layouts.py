@@ -43,12 +43,16 @@ def wide_frame(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     index = _union([pd.DatetimeIndex(frame.index) for frame in frames.values()])
     places = {symbol: _places(pd.DatetimeIndex(frame.index), index) for symbol, frame in frames.items()}
-    fields = dict.fromkeys(name for frame in frames.values() for name in frame.columns)
+    kinds_of_all = _kinds_of_all(frames)
+    if kinds_of_all is not None:
+        return _side_by_side(frames, kinds_of_all, places, index)
+    series = {symbol: dict(frame.items()) for symbol, frame in frames.items()}
+    fields = dict.fromkeys(name for named in series.values() for name in named)
     columns = [
-        _Column(name, symbol, frame[name], places[symbol])
+        _Column(str(name), symbol, named[name], places[symbol])
         for name in fields
-        for symbol, frame in frames.items()
-        if name in frame.columns
+        for symbol, named in series.items()
+        if name in named
     ]
     labels = pd.MultiIndex.from_tuples([column[:2] for column in columns], names=["field", "symbol"])
     kinds = [_kind(column) for column in columns]
@@ -61,7 +65,51 @@ def wide_frame(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     }
     if len(blocks) == 1:
         return next(iter(blocks.values())).set_axis(labels, axis="columns")
-    return pd.concat(blocks.values(), axis="columns").reindex(columns=labels)
+    whole = pd.concat(blocks.values(), axis="columns")
+    return whole if whole.columns.equals(labels) else whole.reindex(columns=labels)
+
+
+def _kinds_of_all(frames: Mapping[str, pd.DataFrame]) -> dict[Any, slice] | None:
+    """Return which neighbouring columns have which type of number, if in all frames they are the same."""
+    first = next(iter(frames.values()))
+    names, kinds = first.columns, first.dtypes.tolist()
+    runs: dict[Any, slice] = {}
+    for at, kind in enumerate(kinds):
+        known = runs.get(kind)
+        if not isinstance(kind, np.dtype) or kind.kind not in "fiu" or (known and known.stop != at):
+            return None
+        runs[kind] = slice(known.start if known else at, at + 1)
+    is_same = all(frame.columns.equals(names) and frame.dtypes.tolist() == kinds for frame in frames.values())
+    return runs if is_same else None
+
+
+def _side_by_side(
+    frames: Mapping[str, pd.DataFrame],
+    kinds: Mapping[Any, slice],
+    places: Mapping[str, Places | None],
+    index: pd.DatetimeIndex,
+) -> pd.DataFrame:
+    """Return frames of the same columns beside one another, without a look at each column of each frame."""
+    is_full = all(place is None for place in places.values())
+    count, rows = len(frames), len(index)
+    arrays: list[Any] = []
+    for kind, run in kinds.items():
+        target = kind if is_full else np.result_type(kind, np.float64)
+        nothing = np.nan if target.kind == "f" else 0
+        arrays.append(np.full((run.stop - run.start, count, rows), nothing, target))
+    lines = [line for array in arrays for line in array]  # (symbol, time) of each field
+    for at, (symbol, frame) in enumerate(frames.items()):
+        place = places[symbol]
+        for line, (_, column) in zip(lines, frame.items(), strict=True):
+            line[at, slice(None) if place is None else place] = column.to_numpy()
+    names = next(iter(frames.values())).columns
+    blocks = []
+    for array, run in zip(arrays, kinds.values(), strict=True):
+        labels = pd.MultiIndex.from_product([names[run].tolist(), list(frames)], names=["field", "symbol"])
+        blocks.append(
+            pd.DataFrame(array.reshape(len(labels), rows).T, index=index, columns=labels, copy=False)
+        )
+    return blocks[0] if len(blocks) == 1 else pd.concat(blocks, axis="columns")
 
 
 class _Column(NamedTuple):

@@ -5,11 +5,13 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote
 
 import pandas as pd
+import xxhash
 from pydantic_core import from_json
 
 from tradecache.errors import EntryTooLarge, NotEnumerable, NotStorable
@@ -19,11 +21,16 @@ from tradecache.stores.values import FRAME
 from tradecache.timeline import Segment, Timeline
 
 PREFIX = "bars/"
+VIEWS = "views/"  # collections of the memory tier only
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEVELS = (256, 4_096, 65_536, 1_048_576)  # rows: small neighbours are put together up to these, in turn
 AT_LEAST = 16  # segments of a level before they are put together, so that each row is copied once a level
 
 log = logging.getLogger("tradecache")
+
+
+Part = tuple[int, int, str]
+"""From when to when, of which segment."""
 
 
 class Series(NamedTuple):
@@ -36,7 +43,7 @@ class Series(NamedTuple):
     @property
     def collection(self) -> str:
         """The name of the collection that holds its segments."""
-        return PREFIX + "/".join(quote(part, safe=" ") for part in self)
+        return _collection(self)
 
     @classmethod
     def of(cls, collection: str) -> Self:
@@ -114,7 +121,7 @@ class SegmentStore:
             ttl: Seconds until it is forgotten; None: never.
         """
         key = f"{_named(start)}_{_named(end)}.{secrets.token_hex(6)}"
-        rows, size = (0, 0) if frame is None else (len(frame), int(frame.memory_usage(index=True).sum()))
+        rows, size = (0, 0) if frame is None else (len(frame), _bytes_of(frame))
         segment = Segment(start, end, fetched_at, fresh_until, key, outcome, rows, size)
         value: dict[str, Any] = asdict(segment)
         del value["key"]
@@ -143,6 +150,19 @@ class SegmentStore:
     def holds(self, series: Series, segment: Segment | None) -> bool:
         """Whether memory has the bars of a segment."""
         return segment is not None and self._stack.tiers.holds(segment.key, collection=series.collection)
+
+    async def view(self, series: Series, parts: Sequence[Part]) -> pd.DataFrame | None:
+        """Return what some parts of segments make together, if memory has it."""
+        self._stack.tiers.look()
+        value = await self._stack.memory.get(_view_key(parts), collection=VIEWS + series.collection)
+        return None if value is None else value[FRAME]
+
+    def keep_view(self, series: Series, parts: Sequence[Part], frame: pd.DataFrame) -> None:
+        """Have memory keep what some parts of segments make together."""
+        key, collection = _view_key(parts), VIEWS + series.collection
+        memory = self._stack.memory
+        generation = memory.generation(key, collection=collection)
+        memory.fill(key, {FRAME: frame}, collection=collection, ttl=None, generation=generation)
 
     async def trim(self, series: Series, segment: Segment, start: int, end: int) -> None:
         """Delete what a segment says of [start, end): what is left of it is stored first, then it is deleted."""
@@ -188,6 +208,8 @@ class SegmentStore:
         arrives between plan and put would be overshadowed.
         """
         timeline = await self.timeline(series)
+        if len(timeline) < AT_LEAST:
+            return
         hidden = [segment.key for segment in timeline.overshadowed()]
         if len(hidden) >= AT_LEAST:
             await self.remove(series, hidden)
@@ -226,6 +248,25 @@ class SegmentStore:
         if not isinstance(store, LocalStore):
             raise NotEnumerable(store)
         return store
+
+
+@lru_cache(maxsize=10_000)
+def _collection(series: Series) -> str:
+    return PREFIX + "/".join(quote(part, safe=" ") for part in series)
+
+
+def _bytes_of(frame: pd.DataFrame) -> int:
+    return int(frame.index.nbytes) + sum(int(column.nbytes) for _, column in frame.items())
+
+
+def _view_key(parts: Sequence[Part]) -> str:
+    return xxhash.xxh3_128_hexdigest(repr(parts).encode())
+
+
+def count_between(frame: pd.DataFrame, start: int, end: int) -> int:
+    """Count the bars labelled in [start, end)."""
+    first, last = frame.index.asi8.searchsorted((start, end))  # type: ignore[attr-defined]  # a DatetimeIndex
+    return int(last - first)
 
 
 def rows_between(frame: pd.DataFrame, start: int, end: int) -> pd.DataFrame:

@@ -27,6 +27,7 @@ R = TypeVar("R")
 
 log = logging.getLogger("tradecache")
 
+WORD = 8  # bytes, of a number; text is longer, but this is about how long encoding takes
 LARGE = 1 << 20  # bytes; larger payloads are written in a worker thread, to keep the loop free
 MISSING = "its file is missing"
 SWEEP_EVERY = 64  # writes between two small steps of removing what has expired
@@ -396,7 +397,7 @@ class LocalStore(AsyncKeyValue):
     async def _put_frame(
         self, collection: str, key: str, value: dict[str, Any], frame: pd.DataFrame, ttl: float | None
     ) -> Row:
-        if frame.memory_usage(index=True).sum() < LARGE:
+        if frame.shape[0] * (frame.shape[1] + 1) * WORD < LARGE:
             payload = self._write_payload(collection, key, frame)
         else:
             payload = await asyncio.to_thread(self._write_payload, collection, key, frame)
