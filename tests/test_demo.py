@@ -47,6 +47,21 @@ def test_each_read_is_served_from_the_tier_it_should_be(demo):
     }
 
 
+def test_bars_are_read_through(demo):
+    """Only the difference is asked for, a restart asks for nothing, and one gap opens when today's bar expires."""
+    row = re.compile(r"^(\S.*?) {2,}(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +[\d.]+ *$", re.MULTILINE)
+    table = demo[1][demo[1].index("daily bars") :]
+    assert {name: tuple(map(int, numbers)) for name, *numbers in row.findall(table)} == {
+        "half a year, cold": (625, 0, 0, 625, 5),
+        "the whole year: the other half": (1155, 625, 0, 530, 5),
+        "the whole year again": (1155, 1155, 0, 0, 0),
+        "up to now, while the market is open": (1350, 1155, 0, 195, 5),
+        "a new process: the whole year": (1155, 0, 1155, 0, 0),
+        "ten minutes later: today's bar": (1350, 1345, 0, 5, 5),
+    }
+    assert table.count("2013-02-27 00:00:00+00:00 2013-02-28 00:00:00+00:00") == 6
+
+
 def test_the_statistics_are_shown(demo):
     """The statistics frame and the totals agree with the steps."""
     reads = 2 * POINTS + 2 * FLEETING

@@ -64,7 +64,7 @@ def normal_bars(
     if len(frame) == 0:
         return empty_bars(kind)
     if _is_in_form(frame, kind, start, end):
-        return frame
+        return frame.set_axis(pd.DatetimeIndex(frame.index, freq=None))  # type: ignore[arg-type]
     notes = _Notes(name)
     labelled = _labelled(_plainly_named(frame), kind, notes)
     asked = _in_range(_ordered(labelled, notes), start, end, notes)
@@ -79,7 +79,7 @@ def _is_in_form(frame: pd.DataFrame, interval: Interval, start: pd.Timestamp, en
     if not isinstance(index, pd.DatetimeIndex) or (index.name, index.unit) != ("timestamp", "us"):
         return False
     names = frame.columns.tolist()
-    if names != COLUMNS or frame.dtypes.tolist() not in PLAIN or index.freq is not None or index.hasnans:
+    if names != COLUMNS or frame.dtypes.tolist() not in PLAIN or index.hasnans:
         return False
     if not (index.tz is UTC if interval.is_intraday else index.tz is None and not (index.asi8 % DAY).any()):
         return False

@@ -1,4 +1,4 @@
-"""What does the cache buy? The main job on real prices: store, read cold, read warm, restart, expire."""
+"""What does the cache buy? The main job on real prices: points first, then bars."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from tqdm.auto import tqdm
 
+from tradecache.bardemo import show_bars
 from tradecache.errors import InvalidInput
 from tradecache.frames import TradeCache
 from tradecache.samples import sample_points
@@ -60,8 +61,10 @@ def run_demo(*, picture: Path | None = None) -> int:
         steps = _tour(cache, points, folder)
         _save_chart(cache, path)
         _report(cache, steps)
-        print(f"\nhit rate over time: {path.resolve()}")
-    return int(_lost(steps, points) > 0)
+        print("\ndaily bars, read through the cache: how many came from where\n")
+        wrong = show_bars(Path(folder) / "bars")
+        print(f"hit rate over time: {path.resolve()}")
+    return int(_lost(steps, points) + wrong > 0)
 
 
 def _tour(cache: TradeCache, points: pd.DataFrame, folder: str) -> list[Step]:
