@@ -85,8 +85,8 @@ def _ask(cache: TradeCache, name: str, symbols: list[str], start: str, end: str 
     truth = pd.concat({symbol: bars.loc[start:last] for symbol, bars in sample_bars().items()})
     is_true = frame["close"].sort_index().tolist() == truth["close"].sort_index().tolist()
     rows = cache.explain().groupby("tier")["rows"].sum()
-    served = (int(rows.get(tier, 0)) for tier in ("memory", "disk", "source"))
-    return Step(name, len(frame), *served, requests, milliseconds), is_true
+    memory, disk, source = (int(rows.get(tier, 0)) for tier in ("memory", "disk", "source"))
+    return Step(name, len(frame), memory, disk, source, requests, milliseconds), is_true
 
 
 def _restart(folder: Path, symbols: list[str]) -> Step:
