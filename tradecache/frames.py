@@ -367,7 +367,8 @@ class TradeCache:
 
         Args:
             by: "tier", "symbol", "dataset" or "operation". Questions about several symbols at once count
-                under the symbol "".
+                under the symbol "", but bars under each. Bars for which a source had to be asked are misses of
+                memory and disk; the tier "source" is there once bars were asked for.
 
         Returns:
             Index named after `by`; columns requests, hits, misses, errors, hit_rate (0 to 1, NaN before
