@@ -64,7 +64,9 @@ def normal_bars(
     if len(frame) == 0:
         return empty_bars(kind)
     if _is_in_form(frame, kind, start, end):
-        return frame.set_axis(pd.DatetimeIndex(frame.index, freq=None))  # type: ignore[arg-type]
+        own = frame.copy()  # whoever sent it may keep its arrays, and write to them
+        own.index = pd.DatetimeIndex(frame.index, freq=None, copy=True)  # type: ignore[arg-type]
+        return own
     notes = _Notes(name)
     labelled = _labelled(_plainly_named(frame), kind, notes)
     asked = _in_range(_ordered(labelled, notes), start, end, notes)

@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -68,6 +68,10 @@ class Answer:
     fetched: int = 0
     seconds: float = 0.0
     new: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def without_bars(self) -> "Answer":
+        """Return what is known of the answer, without the bars themselves."""
+        return replace(self, frame=NOTHING, new={})
 
     @property
     def rows_served(self) -> int:

@@ -252,7 +252,7 @@ class TradingDataCache:
                 return report
 
             reports = await asyncio.gather(*map(warmed, asked))
-        self.desk.last = answers
+        self.desk.last = [answer.without_bars() for answer in answers]
         return stats.warmed_frame(reports)
 
     async def _warmed(self, request: "Request", source: Any, answers: "list[Answer]") -> stats.Warmed:
