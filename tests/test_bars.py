@@ -312,8 +312,7 @@ class TestTime:
         """A month of daily bars is the same however its ends are written."""
         result = cache.bars("AAPL", start, end)
 
-        expected = jan() if not isinstance(start, pd.Timestamp) else jan().iloc[1:]
-        assert_frame_equal(result, expected)
+        assert_frame_equal(result, jan())
 
     def test_ends_mean_what_loc_means(self, make):
         """Whatever way the ends of a range are written, bars are those of pandas' `.loc`."""
@@ -401,7 +400,7 @@ class TestUnknownSymbols:
             result["close"], jan()[["close"]].set_axis(pd.Index(["AAPL"], name="symbol"), axis=1)
         )
         expected = pd.DataFrame(
-            {"error": ["UnknownSymbol"], "message": ["truth knows no symbol 'NOPE'"], "is_partial": [True]},
+            {"error": ["UnknownSymbol"], "message": ["truth knows no symbol 'NOPE'"], "is_left_out": [True]},
             index=pd.Index(["NOPE"], name="symbol"),
         )
         assert_frame_equal(cache.failures(), expected, check_dtype=False, check_index_type=False)
@@ -548,7 +547,7 @@ class TestBadAnswers:
         source.spoil = lambda _bars, _: HALF_YEAR.loc["2024-03":]
 
         assert cache.bars("AAPL", *JANUARY).empty
-        assert states(cache)[0][3] == "no_trades"
+        assert states(cache)[0][2:] == ("fresh", "empty")
 
     def test_without_a_zone(self, make, caplog):
         """Labels of hourly bars without a zone are taken as UTC, with a warning in the log."""
@@ -1066,7 +1065,7 @@ class TestFailures:
         assert list(cache.explain()["why"]) == ["stale"]
         assert list(cache.coverage()["state"]) == ["stale"]
         failed = cache.failures().loc["AAPL"]
-        assert (failed["error"], failed["is_partial"]) == ("SourceUnavailable", False)
+        assert (failed["error"], failed["is_left_out"]) == ("SourceUnavailable", False)
 
     def test_stale_is_refused(self, make, source, clock):
         """With allow_stale=False the source's failure is raised instead."""
@@ -1246,13 +1245,13 @@ class TestAbsence:
         assert source.asked() == [(young, "2024-06-01")]
 
     def test_no_reason(self, make):
-        """An empty frame means that there were no trades."""
+        """An empty frame means that there is nothing, and is not believed for ever."""
         source = TruthSource(HALF_YEAR)
         source.spoil = lambda _bars, _: pd.DataFrame()
         cache = make(source)
 
         assert cache.bars("AAPL", *JANUARY).empty
-        assert states(cache) == [("01-02", "02-01", "final", "no_trades")]
+        assert states(cache) == [("01-02", "02-01", "fresh", "empty")]
 
     def test_a_bar_that_comes_late(self, cache, source, clock):
         """A session that the source does not have yet an hour after its close is asked for again, and alone."""

@@ -437,7 +437,7 @@ class TestLooks:
         cache.close()
 
         assert fresh == f"<TradeCache {folder!r}, no requests yet>"
-        assert used == f"<TradeCache {folder!r}, 2 gets, 50.0% hits>"
+        assert used == f"<TradeCache {folder!r}, 2 requests, 50.0% hits>"
         assert repr(cache) == f"<TradeCache {folder!r}, closed>"
 
     def test_card(self, cache, tmp_path):
@@ -450,7 +450,7 @@ class TestLooks:
         assert set(card.tags) == {"table", "caption", "tr", "th", "td"}
         assert card.words[:3] == ["TradeCache", "folder", str(tmp_path / "cache")]
         assert re.fullmatch(r"0\.0 of 268 MB, 1 entries", card.words[4])
-        assert card.words[6] == "1 gets, 100.0% hits"
+        assert card.words[6] == "1 requests, 100.0% hits"
 
     @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a\"b'c&amp;", "<img src=x onerror=y>"])
     def test_card_escapes_its_values(self, tmp_path, name):

@@ -123,12 +123,10 @@ class Look:
 
     def spans(self) -> list[Span]:
         """Return what is stored, and what is not, in order; somebody's own bars that have expired are not."""
-        spans = self.timeline.lookup(*self.bounds, self.now)
-        if self.provider is not None:
-            return spans
-        return [
-            Span(span.start, span.end, "missing", None) if span.state == "stale" else span for span in spans
-        ]
+        timeline = self.timeline
+        if self.provider is None and any(segment.state(self.now) == "stale" for segment in timeline):
+            timeline = Timeline(segment for segment in timeline if segment.state(self.now) != "stale")
+        return timeline.lookup(*self.bounds, self.now)
 
     def to_ask(self, asked: "Look | None" = None) -> list[Range]:
         """Return the ranges to ask the source for: what is missing or stale, and worth a question.
@@ -167,19 +165,18 @@ class Look:
             return "before the source begins"
         return "closed"
 
-    def soon_stale(self, requests: int) -> list[Span]:
-        """Return from the first to the last span that is not final, if one of them should be fetched anew by now."""
+    def soon_stale(self, requests: int) -> list[Range]:
+        """Return what should be fetched anew before it expires, after so many requests."""
         if self.provider is None:
             return []
-        policy = self.provider.freshness
-        soon = [span for span in self.spans() if span.segment and span.segment.fresh_until is not None]
-        for span in soon:
-            if span.segment is not None:
-                known = span.segment.fetched_at, span.segment.fresh_until
-                at = policy.refresh_at(*known, requests=requests)
-                if at is not None and self.now >= at:
-                    return soon
-        return []
+        policy, due = self.provider.freshness, []
+        for span in self.spans():
+            if span.segment is not None and span.segment.outcome != SUPPOSED:
+                times = span.segment.fetched_at, span.segment.fresh_until
+                at = policy.refresh_at(*times, requests=requests)
+                if at is not None and at <= self.now:
+                    due.append((span.start, span.end))
+        return merged(due)
 
     @property
     def _horizon(self) -> int:
@@ -202,7 +199,7 @@ class Look:
         return (
             segment is not None
             and asked is not None
-            and segment.fetched_at >= asked.now
+            and (segment.oldest or segment.fetched_at) >= asked.now
             and not asked.timeline.has(segment.key)
         )
 
@@ -216,6 +213,8 @@ def labels_of(start: Moment | None, end: Moment | None, interval: Interval) -> t
         InvalidInput: When an end is no moment, or the range ends before it starts.
     """
     first = None if start is None else _edge(start, interval, "start")
+    if first is not None and not interval.is_intraday:
+        first = first // DAY * DAY  # the date that it shows
     last = None if end is None else _edge(end, interval, "end")
     if first is not None and last is not None and last < first:
         raise InvalidInput("start", start, f"not after end, which is {end}")

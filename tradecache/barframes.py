@@ -20,6 +20,7 @@ MISSING = ("", "nan", "NaN", "None", "null")
 TIMES = "a time, or text in ISO 8601"
 FLOAT, WHOLE = np.dtype("float64"), np.dtype("int64")
 PLAIN = ([FLOAT] * 4 + [FLOAT], [FLOAT] * 4 + [WHOLE])
+FEW = 3  # labels, of which two may be close for a reason
 DAY = 86_400_000_000  # microseconds
 LABELS = ("timestamp", "datetime", "date", "time")
 """Columns that may hold the labels where the index does not, in the order in which they are looked for."""
@@ -69,7 +70,9 @@ def normal_bars(
         return own
     notes = _Notes(name)
     labelled = _labelled(_plainly_named(frame), kind, notes)
-    asked = _in_range(_ordered(labelled, notes), start, end, notes)
+    ordered = _ordered(labelled, notes)
+    _check_interval(frame, ordered, kind)
+    asked = _in_range(ordered, start, end, notes)
     bars = _priced(_numeric(asked), notes)
     _check(bars)
     return bars
@@ -87,7 +90,7 @@ def _is_in_form(frame: pd.DataFrame, interval: Interval, start: pd.Timestamp, en
         return False
     if not (index.is_monotonic_increasing and index.is_unique and start <= index[0] and index[-1] < end):
         return False
-    if interval.text != "1d" and not interval.is_intraday:
+    if _are_closer(index, interval) if interval.is_intraday else interval.text != "1d":
         return False
     *prices, volume = (column.to_numpy() for _, column in frame.items())
     are_finite = all(np.isfinite(price).all() for price in prices)
@@ -203,7 +206,8 @@ def _first_days(times: pd.DatetimeIndex, interval: Interval) -> pd.DatetimeIndex
     if interval.text.endswith("wk"):
         return days - pd.to_timedelta(days.day_of_week, unit="D")
     if interval.text.endswith("mo"):
-        return days - pd.to_timedelta(days.day - 1, unit="D")
+        months = days.to_numpy().astype("M8[M]")
+        return pd.DatetimeIndex((months - months.astype("int64") % interval.months).astype("M8[us]"))
     return days
 
 
@@ -214,6 +218,20 @@ def _ordered(bars: pd.DataFrame, notes: _Notes) -> pd.DataFrame:
     again = bars.index.duplicated(keep="last")
     notes.say(int(again.sum()), "bars came again, the last one of each label is kept")
     return bars[~again] if again.any() else bars
+
+
+def _check_interval(frame: pd.DataFrame, bars: pd.DataFrame, interval: Interval) -> None:
+    """Raise InvalidBars for bars that are shorter than they are said to be, such as minutes as days."""
+    index = pd.DatetimeIndex(bars.index)
+    is_crowded = not interval.is_intraday and len(frame) >= FEW and len(bars) < len(frame) / 2
+    if is_crowded or (interval.is_intraday and _are_closer(index, interval)):
+        allowed = f"labels of bars that are {interval.text} long (say which interval= they have)"
+        raise InvalidBars([(None, "timestamp", f"{len(frame):,} labels closer than that", allowed)])
+
+
+def _are_closer(index: pd.DatetimeIndex, interval: Interval) -> bool:
+    """Whether most labels are closer to the next one than a bar is long."""
+    return len(index) >= FEW and bool(np.median(np.diff(index.asi8)) < interval.microseconds)
 
 
 def _in_range(bars: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp, notes: _Notes) -> pd.DataFrame:

@@ -12,10 +12,11 @@ import pandas as pd
 
 from tradecache.asking import Look, Provider, Request
 from tradecache.barframes import empty_bars, normal_bars
+from tradecache.bridge import ended
 from tradecache.clock import Clock, lifetime
-from tradecache.errors import StoreFault, TradeCacheError
+from tradecache.errors import StoreError, StoreFault, TradeCacheError
 from tradecache.fetching import Fetch, end_of_bar
-from tradecache.flights import Flights
+from tradecache.flights import Flights, Landing
 from tradecache.freshness import BARS
 from tradecache.intervals import Interval
 from tradecache.segments import Part, SegmentStore, Series, count_between, rows_between
@@ -108,7 +109,7 @@ class BarBook:
         began = time.perf_counter()
         try:
             answer = await self._answer(request, provider)
-        except BaseException:
+        except Exception:
             self._record(request.series, "error", 0, time.perf_counter() - began)
             raise
         answer.seconds = time.perf_counter() - began
@@ -123,7 +124,7 @@ class BarBook:
     def answers_at_once(self, request: Request, provider: Provider | None) -> bool:
         """Whether `answer` would wait neither for the source nor for the disk."""
         timeline = self._segments.known(request.series)
-        if timeline is None or request.refresh or request.series in self._refreshing:
+        if timeline is None or request.refresh or self._is_refreshing(request.series):
             return False
         look = Look(request, provider, timeline, self._clock.micros())
         if look.to_ask() or look.soon_stale(self._requests[request.series] + 1):
@@ -140,14 +141,14 @@ class BarBook:
             InvalidBars: Naming the rows that are no bars; nothing was stored.
         """
         zone = "UTC" if interval.is_intraday else None
-        start, end = (pd.Timestamp(year, 1, 1, tz=zone) for year in (1, 9999))
+        start, end = (pd.Timestamp(year, 12, 31, tz=zone) for year in (1, 9999))
         bars = normal_bars(frame, interval=interval, start=start, end=end, name=" ".join(series))
         if not len(bars):
             return
         async with self._flights.alone(series.collection):
             timeline = await self._segments.timeline(series)
             now = self._clock.micros()
-            fetched_at = _stamp(timeline, now)
+            fetched_at = timeline.later_than_all(now)
             until = None if ttl is None else now + lifetime(ttl)
             for first, last in await self._runs(series, timeline, bars, interval):
                 await self._segments.put(
@@ -169,10 +170,7 @@ class BarBook:
 
     async def close(self) -> None:
         """Stop what goes on in the background."""
-        running = list(self._refreshing.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await ended(list(self._refreshing.values()))
 
     async def _look(self, request: Request, provider: Provider | None) -> Look:
         timeline = await self._segments.timeline(request.series)
@@ -198,25 +196,32 @@ class BarBook:
         request, provider = asked.request, asked.provider
         if provider is None or not (await self._look(request, provider)).to_ask(asked):
             return
-        async with self._flights.alone(request.series.collection) as landing:
-            look = await self._look(request, provider)
-            ranges = look.to_ask(asked)
-            answer.error = landing.failure(ranges) if ranges else None
-            if not ranges or answer.error is not None:
-                return
-            stamp = _stamp(look.timeline, look.now)
-            fetch = Fetch(self._segments, request, provider, self._clock, stamp=stamp)
-            await fetch.all(ranges)
-            answer.requests += fetch.requests
-            answer.fetched += fetch.rows
-            answer.new |= fetch.new
-            answer.error = fetch.error
-            if fetch.error is None:
-                self._requests[request.series] = 0
-                landing.went_well()
-            else:
-                landing.failed(fetch.error, ranges)
-            await self._segments.tidy(request.series)
+        await asyncio.sleep(0)  # the locks need a loop, and `finish` has none
+        try:
+            async with self._flights.alone(request.series.collection) as landing:
+                await self._fetch(answer, asked, provider, landing)
+        except StoreError as error:  # what is stored can be handed out nevertheless
+            answer.error = error
+
+    async def _fetch(self, answer: Answer, asked: Look, provider: Provider, landing: Landing) -> None:
+        request = asked.request
+        look = await self._look(request, provider)
+        ranges = look.to_ask(asked)
+        answer.error = landing.failure(ranges) if ranges else None
+        if not ranges or answer.error is not None:
+            return
+        fetch = Fetch(self._segments, request, provider, self._clock, look.timeline)
+        await fetch.all(ranges)
+        answer.requests += fetch.requests
+        answer.fetched += fetch.rows
+        answer.new |= fetch.new
+        answer.error = fetch.error
+        if fetch.error is None:
+            self._requests[request.series] = 0
+            landing.went_well()
+        else:
+            landing.failed(fetch.error, ranges)
+        await self._segments.tidy(request.series)
 
     async def _read(self, answer: Answer, asked: Look) -> bool:
         """Read what is stored; return whether that is all there should be."""
@@ -315,21 +320,25 @@ class BarBook:
 
     async def _refresh_if_hot(self, request: Request, provider: Provider | None) -> None:
         """Begin to fetch what expires soon, if it is asked for so often that nobody should wait for it."""
-        if provider is None or request.series in self._refreshing:
+        if provider is None or self._is_refreshing(request.series):
             return
         soon = (await self._look(request, provider)).soon_stale(self._requests[request.series])
         if soon:
-            again = request.again(soon[0].start, soon[-1].end)
-            self._refreshing[request.series] = asyncio.create_task(self._refresh(again, provider))
+            await asyncio.sleep(0)  # a task needs a loop, and `finish` has none
+            refreshing = self._refresh(request, soon, provider)
+            self._refreshing[request.series] = asyncio.create_task(refreshing)
 
-    async def _refresh(self, request: Request, provider: Provider) -> None:
+    async def _refresh(self, request: Request, ranges: Sequence[Range], provider: Provider) -> None:
         """Fetch before it expires what is asked for often. A failure is for whoever asks when it has."""
-        try:
-            answer = Answer(request.series)
-            with contextlib.suppress(TradeCacheError):
-                await self._fetch_needed(answer, await self._look(request, provider))
-        finally:
-            del self._refreshing[request.series]
+        with contextlib.suppress(TradeCacheError):
+            for start, end in ranges:
+                again = await self._look(request.again(start, end), provider)
+                await self._fetch_needed(Answer(request.series), again)
+
+    def _is_refreshing(self, series: Series) -> bool:
+        """Whether a series is fetched in the background: not by a loop that has ended, or was the parent's."""
+        task = self._refreshing.get(series)
+        return task is not None and not task.done() and task.get_loop().is_running()
 
     def _record(self, series: Series, tier: Tier, rows: int, seconds: float) -> None:
         self._telemetry.record("bars", f"bars {series.interval}", series.symbol, tier, rows, seconds)
@@ -339,11 +348,6 @@ def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return frames, of which each begins after the one before it, as one."""
     with_rows = [frame for frame in frames if len(frame)] or list(frames[:1])
     return with_rows[0] if len(with_rows) == 1 else pd.concat(with_rows)
-
-
-def _stamp(timeline: Timeline, now: int) -> int:
-    """Return a moment for what is stored now that is later than that of everything before."""
-    return max([now, *(segment.fetched_at + 1 for segment in timeline)])
 
 
 def _parts(spans: Sequence[Span]) -> list[Part]:

@@ -12,7 +12,7 @@ import contextvars
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
 from tradecache.errors import WrongThread
@@ -193,6 +193,17 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
 
 class Unfinished(Exception):
     """Raised by `finish` for work that cannot be finished on the spot."""
+
+
+async def ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, of whichever loop, and wait for those of this one."""
+    here = asyncio.get_running_loop()
+    for task in tasks:
+        if task.get_loop() is here:
+            task.cancel()
+        elif task.get_loop().is_running():
+            task.get_loop().call_soon_threadsafe(task.cancel)
+    await asyncio.gather(*(task for task in tasks if task.get_loop() is here), return_exceptions=True)
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:

@@ -73,6 +73,7 @@ class TradingDataCache:
             raise InvalidInput("settings", settings, "a tradecache.Settings")
         if not isinstance(durable, (AsyncKeyValue, type(None))):
             raise InvalidInput("durable", durable, "a store of py-key-value (an AsyncKeyValue)")
+        self._source = _checked_source(source)  # before a folder is made
         chosen = settings or Settings()
         if cache_dir is not None:
             chosen = chosen.model_copy(update={"cache_dir": cache_dir})
@@ -83,7 +84,6 @@ class TradingDataCache:
         self.book = PriceBook(
             self.stack, clock=self.clock, telemetry=self.telemetry, default_ttl=chosen.default_ttl
         )
-        self._source = source
         self._freshness = freshness
         self._closed = False
         if source is not None or freshness is not None:
@@ -436,6 +436,14 @@ def listed(symbols: object) -> list[str]:
     if not isinstance(symbols, Iterable) or isinstance(symbols, (bytes, pd.DataFrame)):
         raise InvalidInput("symbols", symbols, "a symbol, or several in a list, an Index or a Series")
     return list(dict.fromkeys(checked_symbol(symbol) for symbol in symbols))
+
+
+def _checked_source(source: Any) -> Any:
+    if source is None or source == "local":
+        return None
+    from tradecache.sources.catalog import as_source
+
+    return as_source(source)
 
 
 async def _cull(store: Any) -> dict[str, int]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, get_args
 
 import pandas as pd
@@ -126,6 +126,7 @@ class BarDesk:
         if self.answers_at_once(requests, source=source):
             found = [await self._answer(request, source) for request in requests]
         else:
+            await asyncio.sleep(0)  # tasks need a loop, and `finish` has none
             found = list(await asyncio.gather(*(self._answer(request, source) for request in requests)))
         self.last = [each.without_bars() for each in found]  # which would keep more in memory than is allowed
         return found
@@ -170,9 +171,13 @@ class BarDesk:
         interval: str | None,
         source: Any = None,
     ) -> dict[str, int]:
-        """Delete what is stored of some symbols in a range; return how many bars that were, by symbol."""
+        """Delete what is stored of some symbols in a range; return how many bars that were, by symbol.
+
+        Bars of the cache's own source, unless another one is named.
+        """
         counts: dict[str, int] = {}
-        for series in await self._stored(symbols, interval, source):
+        whose = source if source is not None else self._source or LOCAL
+        for series in await self._stored(symbols, interval, whose):
             kind = interval_of(series.interval)
             gone = await self.book.invalidate(series, *labels_of(start, end, kind))
             counts[series.symbol] = counts.get(series.symbol, 0) + gone
@@ -246,7 +251,9 @@ class BarDesk:
         return LOCAL if chosen is None or chosen == LOCAL else self._guard(chosen).source.name
 
     def _guard(self, source: Any) -> Guard:
-        key = source if isinstance(source, str) else id(source)
+        key = (
+            source if isinstance(source, Hashable) else id(source)
+        )  # of methods each look makes another object
         if key not in self._guards:
             self._guards[key] = (
                 source,

@@ -10,12 +10,12 @@ from tradecache.barframes import normal_bars
 from tradecache.calendars import DAY
 from tradecache.clock import Clock
 from tradecache.errors import NoBars
-from tradecache.freshness import BARS, Verdict
+from tradecache.freshness import BARS
 from tradecache.intervals import Interval
 from tradecache.segments import SegmentStore, rows_between
-from tradecache.timeline import Range
+from tradecache.timeline import Range, Timeline
 
-NO_TRADES = "no_trades"
+NO_TRADES, EMPTY = "no_trades", "empty"
 QUIET = 30 * DAY  # so long without a bar, and a search for the beginning of a series ends
 
 
@@ -23,13 +23,14 @@ class Fetch:
     """One round of questions to a source, and the storing of its answers, while the series is held."""
 
     def __init__(
-        self, segments: SegmentStore, request: Request, provider: Provider, clock: Clock, *, stamp: int
+        self, segments: SegmentStore, request: Request, provider: Provider, clock: Clock, timeline: Timeline
     ) -> None:
         self._segments = segments
         self._request = request
         self._provider = provider
         self._clock = clock
-        self._stamp = stamp
+        self._timeline = timeline
+        self._stamp = timeline.later_than_all(clock.micros())
         self.requests = 0
         self.rows = 0
         self.new: dict[str, pd.DataFrame] = {}
@@ -62,7 +63,7 @@ class Fetch:
         request, provider = self._request, self._provider
         sent_at = self._clock.micros()
         edges = request.stamp(start), request.stamp(end)
-        outcome, bars = NO_TRADES, None
+        outcome, bars = (NO_TRADES if self._was_absent(start, end) else EMPTY), None
         self.requests += 1
         try:
             came = await provider.guard.fetch(request.series.symbol, *edges, request.interval.text)
@@ -80,6 +81,11 @@ class Fetch:
         self.rows += len(bars)
         return len(bars)
 
+    def _was_absent(self, start: int, end: int) -> bool:
+        """Whether there were no bars in a range when it was last asked for, so that no answer is a second one."""
+        spans = self._timeline.lookup(start, end, self._stamp)
+        return all(span.segment is not None and not span.segment.rows for span in spans)
+
     async def _keep(
         self, start: int, end: int, bars: pd.DataFrame | None, outcome: str, sent_at: int
     ) -> None:
@@ -94,8 +100,6 @@ class Fetch:
             settle=provider.settle,
             outcome=outcome,
         )
-        if bars is not None:
-            parts = _cut_between_bars(parts, bars, request.interval)
         for part in parts:
             piece = None if bars is None else rows_between(bars, part.start, part.end)
             has_rows = piece is not None and len(piece) > 0
@@ -129,19 +133,3 @@ class Fetch:
 def end_of_bar(label: int, interval: Interval) -> int:
     """Return the first moment that the bar of a label does not speak for."""
     return label + interval.microseconds if interval.is_intraday else interval.next(label)
-
-
-def _cut_between_bars(parts: Sequence[Verdict], bars: pd.DataFrame, interval: Interval) -> list[Verdict]:
-    """Move the edges between parts to where a bar begins: a part of a bar is no use to anybody."""
-    labels = bars.index.asi8  # type: ignore[attr-defined]  # of a DatetimeIndex
-    moved: list[Verdict] = []
-    for part in parts:
-        start = moved[-1].end if moved else part.start
-        last, following = (int(labels.searchsorted(part.end)) + step for step in (-1, 0))
-        edge = part.end
-        if part is not parts[-1] and last >= 0:
-            edge = max(edge, end_of_bar(int(labels[last]), interval))
-            edge = min(edge, *labels[following : following + 1].tolist(), parts[-1].end)
-        if start < edge:
-            moved.append(Verdict(start, edge, part.fresh_until))
-    return moved

@@ -1,6 +1,7 @@
 """Who may ask a source for a series now, and how did the last attempt end? Single-flight for tasks, threads, processes."""
 
 import asyncio
+import errno
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -12,7 +13,7 @@ from weakref import WeakKeyDictionary
 import xxhash
 
 from tradecache import errors
-from tradecache.errors import SourceError, rebuilt
+from tradecache.errors import SourceError, StoreError, StoreFault, StoreFull, StoreReadOnly, rebuilt
 from tradecache.timeline import Range
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Locks = tuple[asyncio.Lock, "FileLock", Path]
 
+AT_ONCE = 32  # series that are fetched at the same time; a source has its own limit
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks at a lock that another holds
 
 
@@ -35,6 +37,7 @@ class Flights:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._held: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
         self._failures: dict[Path, tuple[float, Sequence[Range], Exception]] = {}
         self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Locks]] = WeakKeyDictionary()
 
@@ -43,12 +46,16 @@ class Flights:
         """Wait until nobody else has `name`, and hold it."""
         began = time.time()
         among_tasks, lock, path = self._locks_of(name)
-        async with among_tasks:
+        async with among_tasks, self._places():
             await self._acquire(lock)
             try:
                 yield Landing(path.with_suffix(".failed"), began, self._failures)
             finally:
                 lock.release()
+
+    def _places(self) -> asyncio.Semaphore:
+        """Return the places for those who hold a series, each of which costs an open file: of this loop."""
+        return self._held.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))
 
     def _locks_of(self, name: str) -> "Locks":
         """Return the lock among the tasks of this loop, which need not look again and again, and the file's."""
@@ -56,7 +63,6 @@ class Flights:
         if name not in locks:
             from filelock import FileLock  # when first needed, for what it costs
 
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path = self._folder / xxhash.xxh3_64_hexdigest(name.encode())
             lock = FileLock(f"{path}.lock", thread_local=False, preserve_lock_file=True)
             locks[name] = asyncio.Lock(), lock, path
@@ -66,10 +72,16 @@ class Flights:
         from filelock import Timeout
 
         pause = FIRST_PAUSE
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise _told(self._folder.parent, error) from error
         while True:
             try:
                 lock.acquire(blocking=False)
-            except Timeout:
+            except OSError as error:
+                if not isinstance(error, Timeout):
+                    raise _told(self._folder.parent, error) from error
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.6, LONGEST_PAUSE)
             else:
@@ -126,3 +138,14 @@ class Landing:
         """Whether an attempt ended while this one waited, and was for all of `ranges`."""
         within = (any(start <= first and last <= end for start, end in covered) for first, last in ranges)
         return ended >= self._began and all(within)
+
+
+def _told(folder: Path, error: OSError) -> StoreError:
+    """Return the system's error as ours."""
+    if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+        return StoreReadOnly(folder, error)
+    return (
+        StoreFull(folder, error)
+        if error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", None)}
+        else StoreFault(folder, error)
+    )

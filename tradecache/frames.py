@@ -20,7 +20,7 @@ from tradecache.models import PriceData
 from tradecache.plots import Plots
 from tradecache.ranges import Moment
 from tradecache.settings import Settings
-from tradecache.stats import Window
+from tradecache.stats import Window, hits
 
 if TYPE_CHECKING:
     from tradecache.freshness import Freshness
@@ -202,7 +202,7 @@ class TradeCache:
         """Return which symbols of the last call the source could not give.
 
         Returns:
-            Index symbol; columns error (its class), message, is_partial (False: older bars were handed out).
+            Index symbol; columns error (its class), message, is_left_out (False: older bars were handed out).
         """
         return self.core.failures()
 
@@ -335,7 +335,8 @@ class TradeCache:
             start: The first moment; from the beginning by default.
             end: The last moment, included as in `bars`.
             interval: Only bars of this interval, and no price points.
-            source: Only bars of this source, and no price points.
+            source: Only bars of this source, and no price points; by default bars of the cache's own source,
+                or without one those that you stored.
 
         Returns:
             How many points and bars were deleted, by symbol.
@@ -460,7 +461,7 @@ class TradeCache:
         return card.encode(errors="replace").decode()  # a folder's name may hold what UTF-8 cannot
 
     def _state(self) -> str:
-        return "closed" if self._closed else _spelt_rate(self.get_cache_statistics())
+        return "closed" if self._closed else _spelt_rate(*hits(self.core.telemetry))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if self._closed:
@@ -473,7 +474,5 @@ class TradeCache:
             raise CacheClosed
 
 
-def _spelt_rate(totals: dict[str, int | float]) -> str:
-    if not totals["total_gets"]:
-        return "no requests yet"
-    return f"{totals['total_gets']:,} gets, {totals['hit_rate_percent']:.1f}% hits"
+def _spelt_rate(asked: int, hits: int) -> str:
+    return f"{asked:,} requests, {hits / asked:.1%} hits" if asked else "no requests yet"

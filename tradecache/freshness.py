@@ -52,6 +52,7 @@ class Recheck(NamedTuple):
 RECHECKS = {
     "closed": Recheck(after=DAY, final_age=7 * DAY),
     "no_trades": Recheck(after=DAY, final_age=14 * DAY),  # some providers publish a bar days later
+    "empty": Recheck(after=DAY, final_age=None),  # nothing came, and no reason: it may have been a hiccup
     "before_listing": Recheck(after=DAY, final_age=30 * DAY),
     "outside_window": Recheck(after=7 * DAY, final_age=None),  # says nothing of the history itself
 }

@@ -22,7 +22,7 @@ def chosen_columns(frame: pd.DataFrame, columns: Sequence[str] | None) -> pd.Dat
     """
     if columns is None:
         return frame
-    if isinstance(columns, str):
+    if isinstance(columns, str) or not len(columns):
         raise InvalidInput("columns", columns, "several names in a list")
     missing = [name for name in columns if name not in frame.columns]
     if missing:

@@ -21,7 +21,7 @@ COVERED = {
     "end": "datetime64[us, UTC]", "state": "str", "outcome": "str", "rows": "int64", "bytes": "int64",
     "fetched_at": "datetime64[us, UTC]", "fresh_until": "datetime64[us, UTC]",
 }  # fmt: skip
-FAILED = {"error": "str", "message": "str", "is_partial": "bool"}
+FAILED = {"error": "str", "message": "str", "is_left_out": "bool"}
 
 
 class Covered(NamedTuple):
@@ -68,7 +68,7 @@ def coverage_frame(spans: Iterable[Covered]) -> pd.DataFrame:
 
 
 def failures_frame(answers: Iterable[Answer]) -> pd.DataFrame:
-    """Return one row for each symbol that the source could not give: index symbol; error, message, is_partial."""
+    """Return one row for each symbol that the source could not give: index symbol; error, message, is_left_out."""
     rows = [
         (answer.series.symbol, type(answer.error).__name__, str(answer.error), answer.is_partial)
         for answer in answers

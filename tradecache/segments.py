@@ -3,6 +3,7 @@
 import logging
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -107,6 +108,7 @@ class SegmentStore:
         fresh_until: int | None,
         outcome: str = "bars",
         ttl: float | None = None,
+        oldest: int | None = None,
     ) -> Segment:
         """Store one answer for [start, end), and return its segment.
 
@@ -119,10 +121,11 @@ class SegmentStore:
             fresh_until: When to ask again; None: never.
             outcome: "bars", or why there are none.
             ttl: Seconds until it is forgotten; None: never.
+            oldest: When the oldest of its parts was fetched, where it was put together.
         """
         key = f"{_named(start)}_{_named(end)}.{secrets.token_hex(6)}"
         rows, size = (0, 0) if frame is None else (len(frame), _bytes_of(frame))
-        segment = Segment(start, end, fetched_at, fresh_until, key, outcome, rows, size)
+        segment = Segment(start, end, fetched_at, fresh_until, key, outcome, rows, size, oldest)
         value: dict[str, Any] = asdict(segment)
         del value["key"]
         if frame is not None:
@@ -162,7 +165,8 @@ class SegmentStore:
         key, collection = _view_key(parts), VIEWS + series.collection
         memory = self._stack.memory
         generation = memory.generation(key, collection=collection)
-        memory.fill(key, {FRAME: frame}, collection=collection, ttl=None, generation=generation)
+        with suppress(NotStorable):  # a column may be text in one part and numbers in another
+            memory.fill(key, {FRAME: frame}, collection=collection, ttl=None, generation=generation)
 
     async def trim(self, series: Series, segment: Segment, start: int, end: int) -> None:
         """Delete what a segment says of [start, end): what is left of it is stored first, then it is deleted."""
@@ -219,10 +223,10 @@ class SegmentStore:
                 await self._put_together(series, run)
 
     async def _put_together(self, series: Series, run: Sequence[Segment]) -> None:
-        frames = [await self.frame(series, segment) for segment in run if segment.rows]
-        if any(frame is None for frame in frames):
-            return  # a damaged one is missing now, and will be fetched again
+        frames = [await self._stored(series, segment) for segment in run if segment.rows]
         parts = [frame for frame in frames if frame is not None]
+        if len(parts) < len(frames) or not _are_alike(parts):
+            return  # one is damaged, and will be fetched again, or they would become others than they are
         try:
             await self.put(
                 series,
@@ -230,6 +234,7 @@ class SegmentStore:
                 run[-1].end,
                 frame=pd.concat(parts) if parts else None,
                 fetched_at=max(segment.fetched_at for segment in run),
+                oldest=min(segment.oldest or segment.fetched_at for segment in run),
                 fresh_until=None,
                 outcome="bars" if parts else run[0].outcome,
             )
@@ -237,6 +242,13 @@ class SegmentStore:
             log.info("%s: neighbours stay apart (%s)", series.collection, error)
             return
         await self.remove(series, [segment.key for segment in run])
+
+    async def _stored(self, series: Series, segment: Segment) -> pd.DataFrame | None:
+        """Return the bars of a segment from the disk: what somebody may have done to memory must not get there."""
+        value, _ = await self._stack.frames.ttl(segment.key, collection=series.collection)
+        if value is None:
+            self._changed(series, removed=[segment.key])
+        return None if value is None else value[FRAME]
 
     def _changed(self, series: Series, added: Iterable[Segment] = (), removed: Iterable[str] = ()) -> None:
         known = self._timelines.get(series)
@@ -257,6 +269,11 @@ def _collection(series: Series) -> str:
 
 def _bytes_of(frame: pd.DataFrame) -> int:
     return int(frame.index.nbytes) + sum(int(column.nbytes) for _, column in frame.items())
+
+
+def _are_alike(frames: Sequence[pd.DataFrame]) -> bool:
+    """Whether frames have the same columns of the same types."""
+    return all(frame.dtypes.equals(frames[0].dtypes) for frame in frames[1:])
 
 
 def _view_key(parts: Sequence[Part]) -> str:

@@ -227,6 +227,12 @@ def info_series(
     return pd.Series(values, name="tradecache", dtype="object")
 
 
+def hits(telemetry: Telemetry) -> tuple[int, int]:
+    """Return how many reads there were, and how many of them memory or disk served."""
+    reads = [(key[3], count) for key, (count, _) in telemetry.counts().items() if key[0] in READS]
+    return sum(count for _, count in reads), sum(count for tier, count in reads if tier in SERVED)
+
+
 def totals(statistics: TierStatistics) -> dict[str, int | float]:
     """Return what the outermost statistics wrapper has counted, with the hit rate in percent."""
     gets, hits, misses = statistics.totals("get")

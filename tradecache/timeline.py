@@ -29,6 +29,7 @@ class Segment:
         outcome: "bars", or why there are none.
         rows: How many bars it has.
         size: How many bytes they take.
+        oldest: When the oldest of its parts was fetched, where it was put together.
     """
 
     start: int
@@ -39,6 +40,7 @@ class Segment:
     outcome: str = "bars"
     rows: int = 0
     size: int = 0
+    oldest: int | None = None
 
     def state(self, now: int) -> State:
         """Say whether it is final, still fresh at `now`, or stale."""
@@ -111,6 +113,10 @@ class Timeline:
     def has(self, key: str) -> bool:
         """Whether a segment of that name is among them, seen or not."""
         return any(segment.key == key for segment in self._segments)
+
+    def later_than_all(self, now: int) -> int:
+        """Return `now`, or a moment after it that is later than that of every segment."""
+        return max([now, *(segment.fetched_at + 1 for segment in self._segments)])
 
     def overshadowed(self) -> list[Segment]:
         """Return the segments of which nothing is seen any more."""

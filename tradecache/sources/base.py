@@ -125,6 +125,8 @@ def _answer(value: Any) -> Callable[..., Any]:
 class FunctionSource:
     """A function as a source: async functions are awaited, others run in a thread.
 
+    It may say what it allows as a class may (see `Traits`), in attributes of its own: `f.max_range = ...`.
+
     Args:
         function: Of (symbol, start, end, interval), returning a DataFrame.
         name: The name under which its bars are kept; the function's own by default.
@@ -136,6 +138,10 @@ class FunctionSource:
     def __init__(self, function: Function, *, name: str | None = None) -> None:
         self.name = checked_name(_own_name(function) if name is None else name)
         self._function = _taking_four(function)
+        said = {
+            each.name: getattr(function, each.name) for each in fields(Traits) if hasattr(function, each.name)
+        }
+        vars(self).update(said)
 
     async def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> pd.DataFrame:
         """Call the function."""

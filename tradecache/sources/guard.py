@@ -138,6 +138,13 @@ class Guard:
                     raise InvalidInput("source", self.source, "a source whose `fetch` is `async def`")
                 frame: pd.DataFrame = await answer
                 return frame
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise SourceUnavailable("it cancelled its own request") from error
+        except SystemExit as error:
+            raise SourceUnavailable(f"it wanted to end the program: {error!r}") from error
         except TimeoutError as error:
             if not limit.expired():
                 raise
