@@ -152,7 +152,7 @@ class BarMachine(RuleBasedStateMachine):
         self._learn(began, may_repeat=refresh)
         wanted = range(start, min(end, self.horizon))
         needed = [n for n in wanted if not self._is_fresh(n)]
-        older = [n for n in wanted if refresh and n in self.known and self.known[n].at < self.now]
+        older = [n for n in wanted if refresh and n in self.known]
         if error is not None:
             assert self.world.error is error or isinstance(error, type(self.world.error))
             assert any(n not in self.known for n in wanted)
