@@ -184,7 +184,7 @@ def test_putting_together_changes_no_number(make, monkeypatch):
     cache = make(source)
     by_month(cache, MONTHS[:8])
     for each in (cache, make(source)):
-        assert each.bars("AAPL", MONTHS[0], MONTHS[0])["trade_id"].iloc[0] == large
+        assert int(each.bars("AAPL", MONTHS[0], MONTHS[0])["trade_id"].iloc[0]) == large
 
 
 def test_what_a_caller_does_to_memory_does_not_reach_the_disk(make, monkeypatch):
