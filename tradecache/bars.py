@@ -234,7 +234,7 @@ class BarBook:
             began = time.perf_counter()
             tier: Tier = "none"
             rows = 0
-            if span.segment is not None and span.segment.rows:
+            if _has_rows(span):
                 tier, frame = ("memory", whole) if whole is not None else await self._bars_of(answer, span)
                 if frame is None:
                     is_whole = False

@@ -39,17 +39,18 @@ class Fetch:
     async def all(self, ranges: Sequence[Range]) -> None:
         """Ask for ranges, the newest first; where one fails, the others are kept nevertheless."""
         size = self._provider.max_range
-        is_searched = size is not None and ranges[0][1] - ranges[0][0] > size  # for where the bars begin
-        oldest = ranges[:1] if is_searched else []
+        oldest = (
+            ranges[:1] if size and ranges[0][1] - ranges[0][0] > size else []
+        )  # where bars begin is searched
         outcomes = await asyncio.gather(
             *(self._one(*each) for each in reversed(ranges[len(oldest) :])), return_exceptions=True
         )
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 self._note(outcome)
-        if oldest and self.error is None:
+        if oldest and size and self.error is None:
             try:
-                await self._search_beginning(*oldest[0])
+                await self._search_beginning(*oldest[0], size)
             except Exception as error:  # noqa: BLE001 - it is the answer's error
                 self._note(error)
 
@@ -107,7 +108,7 @@ class Fetch:
                 request.series,
                 part.start,
                 part.end,
-                frame=piece if has_rows else None,
+                frame=piece,
                 fetched_at=self._stamp,
                 fresh_until=part.fresh_until,
                 outcome=BARS if has_rows else NO_TRADES if outcome == BARS else outcome,
@@ -115,12 +116,11 @@ class Fetch:
             if has_rows and piece is not None:
                 self.new[segment.key] = piece
 
-    async def _search_beginning(self, start: int, end: int) -> None:
+    async def _search_beginning(self, start: int, end: int, size: int) -> None:
         """Ask for one piece after the other, backwards, until it has been quiet for long."""
-        size = self._provider.max_range
         quiet = 0
         while end > start and quiet < QUIET:
-            first = end if size is None else max(start, end - size)
+            first = max(start, end - size)
             quiet = 0 if await self._one(first, end) else quiet + end - first
             end = first
         if end > start:

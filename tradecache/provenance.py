@@ -45,10 +45,7 @@ def explain_frame(answers: Iterable[Answer]) -> pd.DataFrame:
         for answer in answers
         for span in answer.spans
     ]
-    return _frame(
-        [(s, source, i, start, end, tier, why, n, t) for s, source, i, start, end, tier, why, n, t in rows],
-        EXPLAINED,
-    )
+    return _frame(rows, EXPLAINED)
 
 
 def plan_frame(plans: Iterable[tuple[Series, Sequence[Range]]]) -> pd.DataFrame:

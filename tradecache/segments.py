@@ -116,7 +116,7 @@ class SegmentStore:
             series: Whose it is.
             start: The first moment it covers.
             end: The first moment after it.
-            frame: Its bars; None when there are none.
+            frame: Its bars; None, or a frame without rows, when there are none.
             fetched_at: When they were fetched.
             fresh_until: When to ask again; None: never.
             outcome: "bars", or why there are none.
@@ -124,6 +124,8 @@ class SegmentStore:
             oldest: When the oldest of its parts was fetched, where it was put together.
         """
         key = f"{_named(start)}_{_named(end)}.{secrets.token_hex(6)}"
+        if frame is not None and not len(frame):
+            frame = None
         rows, size = (0, 0) if frame is None else (len(frame), _bytes_of(frame))
         segment = Segment(start, end, fetched_at, fresh_until, key, outcome, rows, size, oldest)
         value: dict[str, Any] = asdict(segment)
@@ -148,7 +150,7 @@ class SegmentStore:
         if not segment.rows or (start <= segment.start and segment.end <= end):
             return segment.rows
         frame = await self.frame(series, segment)
-        return 0 if frame is None else len(rows_between(frame, start, end))
+        return 0 if frame is None else count_between(frame, start, end)
 
     def holds(self, series: Series, segment: Segment | None) -> bool:
         """Whether memory has the bars of a segment."""
@@ -174,30 +176,17 @@ class SegmentStore:
         frame = None if value is None else value.get(FRAME)
         for first, last in ((segment.start, min(start, segment.end)), (max(end, segment.start), segment.end)):
             if first < last and value is not None:
-                await self._put_part(series, segment, first, last, frame, ttl)
+                await self.put(
+                    series,
+                    first,
+                    last,
+                    frame=None if frame is None else rows_between(frame, first, last),
+                    fetched_at=segment.fetched_at,
+                    fresh_until=segment.fresh_until,
+                    outcome=segment.outcome,
+                    ttl=ttl,
+                )
         await self.remove(series, [segment.key])
-
-    async def _put_part(
-        self,
-        series: Series,
-        segment: Segment,
-        start: int,
-        end: int,
-        frame: pd.DataFrame | None,
-        ttl: float | None,
-    ) -> None:
-        piece = None if frame is None else rows_between(frame, start, end)
-        has_rows = piece is not None and len(piece) > 0
-        await self.put(
-            series,
-            start,
-            end,
-            frame=piece if has_rows else None,
-            fetched_at=segment.fetched_at,
-            fresh_until=segment.fresh_until,
-            outcome=segment.outcome,
-            ttl=ttl,
-        )
 
     async def remove(self, series: Series, keys: Sequence[str]) -> None:
         """Delete segments by their keys."""
@@ -282,14 +271,19 @@ def _view_key(parts: Sequence[Part]) -> str:
 
 def count_between(frame: pd.DataFrame, start: int, end: int) -> int:
     """Count the bars labelled in [start, end)."""
-    first, last = frame.index.asi8.searchsorted((start, end))  # type: ignore[attr-defined]  # a DatetimeIndex
-    return int(last - first)
+    first, last = _places(frame, start, end)
+    return last - first
 
 
 def rows_between(frame: pd.DataFrame, start: int, end: int) -> pd.DataFrame:
     """Return the bars labelled in [start, end); the frame itself when those are all."""
-    first, last = frame.index.asi8.searchsorted((start, end))  # type: ignore[attr-defined]  # a DatetimeIndex
+    first, last = _places(frame, start, end)
     return frame if last - first == len(frame) else frame.iloc[first:last]
+
+
+def _places(frame: pd.DataFrame, start: int, end: int) -> tuple[int, int]:
+    first, last = frame.index.asi8.searchsorted((start, end)).tolist()  # type: ignore[attr-defined]
+    return first, last
 
 
 def _segment(key: str, text: bytes) -> Segment | None:
