@@ -3,18 +3,20 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from tradecache.calendars import DAY, AlwaysOpen, Calendar, open_windows
 from tradecache.errors import InvalidInput
-from tradecache.freshness import MINUTE, Freshness
-from tradecache.intervals import Interval
+from tradecache.intervals import MINUTE, Interval
 from tradecache.ranges import Moment, first_moment, last_moment
 from tradecache.segments import Series
-from tradecache.sources.guard import Guard
 from tradecache.timeline import Range, Span, Timeline, cut, merged, needed
+
+if TYPE_CHECKING:
+    from tradecache.freshness import Freshness
+    from tradecache.sources.guard import Guard
 
 BEGINNING = -2_208_988_800_000_000
 """1900-01-01: before every exchange's electronic records. What "from the beginning" means."""
@@ -65,8 +67,8 @@ class Provider:
         first: The first label that there is; None: not known.
     """
 
-    guard: Guard
-    freshness: Freshness
+    guard: "Guard"
+    freshness: "Freshness"
     calendar: Calendar
     settle: int = 0
     merge_gap: int = 0
@@ -75,7 +77,7 @@ class Provider:
     first: int | None = None
 
     @classmethod
-    def of(cls, guard: Guard, freshness: Freshness, calendar: Calendar, series: Series) -> "Provider":
+    def of(cls, guard: "Guard", freshness: "Freshness", calendar: Calendar, series: Series) -> "Provider":
         """Return what a source says of a series."""
         traits, interval = guard.traits, series.interval
         first = traits.first(series.symbol, interval)

@@ -17,11 +17,10 @@ from tradecache.clock import Clock, lifetime
 from tradecache.errors import StoreError, StoreFault, TradeCacheError
 from tradecache.fetching import Fetch, end_of_bar
 from tradecache.flights import Flights, Landing
-from tradecache.freshness import BARS
 from tradecache.intervals import Interval
 from tradecache.segments import Part, SegmentStore, Series, count_between, rows_between
 from tradecache.telemetry import SERVED_BY, Telemetry, Tier
-from tradecache.timeline import Range, Span, Timeline
+from tradecache.timeline import BARS, Range, Span, Timeline
 
 ATTEMPTS = 5  # to read what was there a moment ago: it may be compacted meanwhile, or found damaged
 SLOWEST_FIRST: tuple[Tier, ...] = ("source", "disk", "memory")

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import warnings
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, get_args
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 
@@ -23,20 +24,20 @@ from tradecache.errors import (
     UnknownSymbol,
 )
 from tradecache.flights import Flights
-from tradecache.freshness import BarClose, Freshness
 from tradecache.intervals import interval_of
 from tradecache.layouts import Layout, OnError, chosen_columns, long_frame, wide_frame
 from tradecache.models import checked_symbol
 from tradecache.provenance import Covered
 from tradecache.ranges import Moment
-from tradecache.segments import SegmentStore, Series
-from tradecache.sources.base import LOCAL
-from tradecache.sources.catalog import as_source
-from tradecache.sources.guard import Guard
+from tradecache.segments import LOCAL, SegmentStore, Series
 from tradecache.stack import Stack
 from tradecache.stores.local import LocalStore
 from tradecache.telemetry import Telemetry
 from tradecache.timeline import Span, clipped
+
+if TYPE_CHECKING:
+    from tradecache.freshness import Freshness
+    from tradecache.sources.guard import Guard
 
 CALLER = 4  # from where warnings are issued up to the line that called `bars`
 
@@ -64,7 +65,7 @@ class BarDesk:
         clock: Clock,
         telemetry: Telemetry,
         source: Any = None,
-        freshness: Freshness | None = None,
+        freshness: "Freshness | None" = None,
     ) -> None:
         if freshness is not None and not callable(getattr(freshness, "verdict", None)):
             raise InvalidInput("freshness", freshness, "a policy such as tradecache.freshness.BarClose()")
@@ -72,7 +73,7 @@ class BarDesk:
         self._segments = SegmentStore(stack)
         self._clock = clock
         self._telemetry = telemetry
-        self._freshness = freshness or BarClose()
+        self._freshness = freshness
         self._guards: dict[Any, tuple[Any, Guard]] = {}
         self._providers: dict[tuple[Series, Guard], Provider] = {}
         self._calendars: dict[str, Calendar] = {}
@@ -250,18 +251,23 @@ class BarDesk:
         chosen = self._source if source is None else source
         return LOCAL if chosen is None or chosen == LOCAL else self._guard(chosen).source.name
 
-    def _guard(self, source: Any) -> Guard:
+    def _guard(self, source: Any) -> "Guard":
         key = (
             source if isinstance(source, Hashable) else id(source)
         )  # of methods each look makes another object
         if key not in self._guards:
+            from tradecache.sources.catalog import (
+                as_source,  # only where there is a source, for what it costs
+            )
+            from tradecache.sources.guard import Guard
+
             self._guards[key] = (
                 source,
                 Guard(as_source(source)),
             )  # which keeps the id from being given again
         return self._guards[key][1]
 
-    def _chosen_guard(self, source: Any) -> Guard:
+    def _chosen_guard(self, source: Any) -> "Guard":
         return self._guard(self._source if source is None else source)
 
     def _known_provider(self, series: Series, source: Any) -> Provider | None:
@@ -277,9 +283,18 @@ class BarDesk:
         found = self._providers.get((series, guard))
         if found is None:
             calendar = await self._calendar(guard.traits.calendar_for(series.symbol))
-            found = Provider.of(guard, self._freshness, calendar, series)
+            found = Provider.of(guard, self._policy, calendar, series)
             self._providers[series, guard] = found
         return found
+
+    @cached_property
+    def _policy(self) -> "Freshness":
+        """Until when answers are fresh."""
+        if self._freshness is not None:
+            return self._freshness
+        from tradecache.freshness import BarClose
+
+        return BarClose()
 
     async def _calendar(self, name: str | None) -> Calendar:
         """Return a market's calendar, without which it is taken as always open."""

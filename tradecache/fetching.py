@@ -10,10 +10,9 @@ from tradecache.barframes import normal_bars
 from tradecache.calendars import DAY
 from tradecache.clock import Clock
 from tradecache.errors import NoBars
-from tradecache.freshness import BARS
 from tradecache.intervals import Interval
 from tradecache.segments import SegmentStore, rows_between
-from tradecache.timeline import Range, Timeline
+from tradecache.timeline import BARS, Range, Timeline
 
 NO_TRADES, EMPTY = "no_trades", "empty"
 QUIET = 30 * DAY  # so long without a bar, and a search for the beginning of a series ends

@@ -24,14 +24,12 @@ import xxhash
 from tradecache.calendars import DAY, NEAR, Calendar, Session, closed_by
 from tradecache.clock import TTL, checked_ttl
 from tradecache.errors import InvalidInput
-from tradecache.intervals import SECOND, Interval
-from tradecache.timeline import Range
+from tradecache.intervals import MINUTE, SECOND, Interval
+from tradecache.timeline import BARS, Range
 
-MINUTE = 60 * SECOND  # also: bars within a day are labelled with whole minutes, not always with whole hours
 HOUR = 60 * MINUTE
 LONGEST = 2 * DAY  # from the label of a day until it is surely over
 SHORT = 10 * SECOND
-BARS = "bars"
 
 
 class Verdict(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 from tradecache.errors import InvalidInput
 
 SECOND = 1_000_000
+MINUTE = 60 * SECOND  # also: bars within a day are labelled with whole minutes, not always with whole hours
 MONTH = 30 * 86_400 * SECOND  # about; only `floor` and `next` know how long a month is
 _UNITS = {"m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND, "wk": 604_800 * SECOND, "mo": MONTH}
 _LENGTHS = {

@@ -22,6 +22,8 @@ from tradecache.stores.values import FRAME
 from tradecache.timeline import Segment, Timeline
 
 PREFIX = "bars/"
+LOCAL = "local"
+"""The source of a user's own bars, a name which no other source may have."""
 VIEWS = "views/"  # collections of the memory tier only
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEVELS = (256, 4_096, 65_536, 1_048_576)  # rows: small neighbours are put together up to these, in turn

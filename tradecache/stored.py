@@ -10,7 +10,7 @@ from tradecache.errors import InvalidInput, SourceUnavailable
 from tradecache.export import checked_path, write_frame
 from tradecache.frames import TradeCache
 from tradecache.ranges import Moment
-from tradecache.sources.base import LOCAL
+from tradecache.segments import LOCAL
 from tradecache.sources.catalog import as_source
 
 EVER = ("1700", "2299")  # wider than any bars that can be stored

@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple, Self
 import numpy as np
 
 Range = tuple[int, int]
+BARS = "bars"
+"""The outcome of a question that has bars for an answer."""
 State = Literal["final", "fresh", "stale", "missing"]
 
 
@@ -37,7 +39,7 @@ class Segment:
     fetched_at: int
     fresh_until: int | None
     key: str
-    outcome: str = "bars"
+    outcome: str = BARS
     rows: int = 0
     size: int = 0
     oldest: int | None = None

@@ -10,10 +10,9 @@ import pandas as pd
 from tradecache.bridge import in_thread
 from tradecache.errors import InvalidInput
 from tradecache.intervals import interval_of
+from tradecache.segments import LOCAL
 
 SETTLE = pd.Timedelta(minutes=15)
-LOCAL = "local"
-"""The name under which a user's own bars are kept, which no source may have."""
 
 Function = Callable[[str, pd.Timestamp, pd.Timestamp, str], Any]
 """A function of (symbol, start, end, interval) that returns a DataFrame, or an awaitable of one."""
