@@ -23,7 +23,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,6 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +39,7 @@ import numpy as np
 import pandas as pd
 import platformdirs
 from contenders import CONTENDERS, DAYS, GROWN, MINUTES
+from report import tell
 
 REQUIREMENTS = ["arcticdb==6.28.2", "diskcache==5.6.3", "pandas<3", "pyarrow"]
 ROWS = 1_000_000
@@ -326,23 +325,7 @@ def main() -> None:
         {name: None if value != value else value for name, value in each._asdict().items()}  # noqa: PLR0124
         for each in figures
     ]
-    result = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": versions(python),
-        "rounds": chosen.rounds,
-        "figures": rows,
-    }
-    if chosen.save:
-        path = Path(__file__).parent / "results" / f"{result['date']}-bars.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n")
-    if chosen.json:
-        print(json.dumps(result, indent=2))
-        return
-    with pd.option_context("display.width", 250, "display.max_colwidth", 80):
-        print(pd.DataFrame(rows).round(3).to_string(index=False, na_rep=""))
+    tell("bars", rows, chosen, digits=3, width=250, versions=versions(python))
 
 
 if __name__ == "__main__":

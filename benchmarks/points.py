@@ -12,9 +12,7 @@ frames through a memory tier of 256 MiB. Import times are medians of fresh inter
 
 import argparse
 import asyncio
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +31,7 @@ from key_value.aio.wrappers.logging import LoggingWrapper
 from key_value.aio.wrappers.passthrough_cache import PassthroughCacheWrapper
 from key_value.aio.wrappers.retry import RetryWrapper
 from key_value.aio.wrappers.statistics import StatisticsWrapper
+from report import tell
 
 from tradecache import PriceData, TradeCache, TradingDataCache
 from tradecache.samples import sample_points
@@ -292,22 +290,7 @@ def main() -> None:
     chosen = parser.parse_args()
     figures = measure(chosen.rounds)
     rows = [{**figure._asdict(), "ratio": figure.theirs / figure.ours} for figure in figures]
-    result = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "rounds": chosen.rounds,
-        "figures": rows,
-    }
-    if chosen.save:
-        path = Path(__file__).parent / "results" / f"{result['date']}-points.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n")
-    if chosen.json:
-        print(json.dumps(result, indent=2))
-        return
-    with pd.option_context("display.width", 200, "display.max_colwidth", 80):
-        print(pd.DataFrame(rows).round(2).to_string(index=False))
+    tell("points", rows, chosen, digits=2, width=200)
 
 
 if __name__ == "__main__":

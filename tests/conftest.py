@@ -2,7 +2,10 @@ import signal
 
 import hypothesis
 import pytest
+import stamina
 from clocks import FakeClock
+
+from tradecache import TradeCache
 
 pytest.register_assert_rewrite("contract")
 hypothesis.settings.register_profile("shared machine", deadline=None)
@@ -17,3 +20,24 @@ if (
 @pytest.fixture
 def clock():
     return FakeClock()
+
+
+@pytest.fixture
+def make(tmp_path, clock):
+    """Return what makes one more cache on the same folder."""
+    made = []
+
+    def make(source=None, **options):
+        made.append(TradeCache(tmp_path / "cache", source=source, clock=clock, **options))
+        return made[-1]
+
+    yield make
+    for cache in made:
+        cache.close()
+
+
+@pytest.fixture
+def no_pauses():
+    """Have failed requests not tried again after a pause."""
+    with stamina.set_testing(True):
+        yield

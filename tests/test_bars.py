@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
-import stamina
 from barsources import MICRO, TruthSource, bars_at, days, every, hours
 from loops import run
 from pandas.testing import assert_frame_equal, assert_index_equal, assert_series_equal
@@ -22,12 +21,12 @@ from tradecache import (
     Settings,
     SourceUnavailable,
     StaleDataWarning,
-    TradeCache,
     TradingDataCache,
     UnknownSymbol,
 )
 from tradecache.freshness import Adaptive, BarClose, FixedTTL
 
+pytestmark = pytest.mark.usefixtures("no_pauses")
 DAY = 86_400
 NEW_YORK = "America/New_York"
 COLUMNS = ["open", "high", "low", "close", "volume"]
@@ -36,27 +35,6 @@ HALF_YEAR = days(
 )  # the clock stands at 2024-06-03 14:30, an hour after the opening
 JANUARY = ("2024-01-02", "2024-01-31")
 FAILURES = [RateLimited(), SourceUnavailable("no network"), ValueError("half a page"), TimeoutError()]
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses():
-    """Have failed requests not tried again after a pause."""
-    with stamina.set_testing(True):
-        yield
-
-
-@pytest.fixture
-def make(tmp_path, clock):
-    """Return what makes one more cache on the same folder."""
-    made = []
-
-    def make(source=None, **options):
-        made.append(TradeCache(tmp_path / "cache", source=source, clock=clock, **options))
-        return made[-1]
-
-    yield make
-    for cache in made:
-        cache.close()
 
 
 @pytest.fixture

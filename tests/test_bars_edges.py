@@ -7,42 +7,17 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-import stamina
 from barsources import TruthSource, bars_at
-from clocks import FakeClock
 from loops import run
 from pandas.testing import assert_frame_equal
 
-from tradecache import MissingBarsWarning, SourceUnavailable, TradeCache, TradingDataCache, segments
+from tradecache import MissingBarsWarning, SourceUnavailable, TradingDataCache, segments
 from tradecache.freshness import Adaptive, BarClose, FixedTTL
 
+pytestmark = pytest.mark.usefixtures("no_pauses")
 YEARS = bars_at(pd.bdate_range("2022-01-03", "2024-05-31"))
 MONTHS = [f"{month}" for month in pd.period_range("2022-01", "2024-05", freq="M")]
 QUIET = {"settle": pd.Timedelta(0)}
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture(autouse=True)
-def _at_once():
-    with stamina.set_testing(True, attempts=1):
-        yield
-
-
-@pytest.fixture
-def make(tmp_path, clock):
-    made = []
-
-    def make(source=None, **options):
-        made.append(TradeCache(tmp_path / "cache", source=source, clock=clock, **options))
-        return made[-1]
-
-    yield make
-    for cache in made:
-        cache.close()
 
 
 def by_month(cache, months=MONTHS) -> None:

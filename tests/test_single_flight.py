@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
-import stamina
 from barsources import TruthSource, bars_at
 from children import wait_until
 from loops import run
@@ -17,6 +16,7 @@ from scripts import end_of, start_script
 
 from tradecache import SourceUnavailable, TradeCache, TradingDataCache
 
+pytestmark = pytest.mark.usefixtures("no_pauses")
 TRUTH = bars_at(pd.bdate_range("2024-01-02", "2024-03-28"))
 RANGE = ("2024-01-02", "2024-03-28")
 MANY = 50
@@ -65,12 +65,6 @@ class Gated(TruthSource):
 @pytest.fixture
 def source():
     return Gated()
-
-
-@pytest.fixture(autouse=True)
-def _at_once():
-    with stamina.set_testing(True, attempts=1):
-        yield
 
 
 @pytest.fixture

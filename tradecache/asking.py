@@ -214,10 +214,10 @@ def labels_of(start: Moment | None, end: Moment | None, interval: Interval) -> t
     Raises:
         InvalidInput: When an end is no moment, or the range ends before it starts.
     """
-    first = None if start is None else _edge(start, interval, "start")
+    first = None if start is None else _edge(start, interval, first_moment)
     if first is not None and not interval.is_intraday:
         first = first // DAY * DAY  # the date that it shows
-    last = None if end is None else _edge(end, interval, "end")
+    last = None if end is None else _edge(end, interval, last_moment)
     if first is not None and last is not None and last < first:
         raise InvalidInput("start", start, f"not after end, which is {end}")
     return (
@@ -299,15 +299,8 @@ def _traded(start: int, end: int, interval: Interval, calendar: Calendar) -> Ran
     return windows
 
 
-def _edge(moment: Moment, interval: Interval, side: str) -> int:
-    if isinstance(moment, str):
-        return _edge_of_text(moment, interval, side)
-    return _shown(moment, interval, first_moment if side == "start" else last_moment)
-
-
-@lru_cache(maxsize=1_000)
-def _edge_of_text(text: str, interval: Interval, side: str) -> int:
-    return _shown(text, interval, first_moment if side == "start" else last_moment)
+def _edge(moment: Moment, interval: Interval, edge: Any) -> int:
+    return (_shown_text if isinstance(moment, str) else _shown)(moment, interval, edge)
 
 
 def _shown(moment: Moment, interval: Interval, edge: Any) -> int:
@@ -315,6 +308,9 @@ def _shown(moment: Moment, interval: Interval, edge: Any) -> int:
     if not interval.is_intraday:
         moment = _without_zone(moment)
     return label_of(pd.Timestamp(edge(moment)))
+
+
+_shown_text = lru_cache(maxsize=1_000)(_shown)  # the same few texts are asked for again and again
 
 
 def _without_zone(moment: Any) -> Any:
