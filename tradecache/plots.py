@@ -41,7 +41,8 @@ class Plots:
 
         Returns:
             The Axes: x in seconds since the first read, y from 0 to 100%. The line has a point at the end of
-            each bin that had reads. The legend is below new Axes, and inside of those that were given.
+            each bin that had reads. The legend is below Axes that are alone in a figure with a layout engine,
+            as new ones are, and inside of others.
         """
         frame = self._cache.hit_rate(window)
         frame = frame.assign(missed=1.0 - frame["hit_rate"])
@@ -63,7 +64,8 @@ class Plots:
         axes.set_title(f"Hit rate (n = {int(frame['requests'].sum()):,} reads)")
         _as_percent(axes)
         below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 4}
-        axes.legend(**({"loc": "best"} if ax else below), frameon=ax is not None)
+        is_below = _has_room_below(axes)
+        axes.legend(**(below if is_below else {"loc": "best"}), frameon=not is_below)
         return axes
 
 
@@ -72,6 +74,12 @@ def _new_axes() -> "Axes":
 
     _, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     return axes
+
+
+def _has_room_below(axes: "Axes") -> bool:
+    """Whether a legend below would be seen, and cover nothing."""
+    figure = axes.get_figure()
+    return figure is not None and len(figure.axes) == 1 and figure.get_layout_engine() is not None
 
 
 def _checked_axes(ax: object) -> "Axes":
