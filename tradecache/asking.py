@@ -1,9 +1,8 @@
 """What is asked of a source, and which ranges are worth a question? No I/O: each moment is an argument."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -25,8 +24,7 @@ SUPPOSED = "supposed"
 FAR = 60 * DAY  # where to look for the first session before looking everywhere
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What is asked of one series. Moments are microseconds: true UTC for intraday labels, else dates as if in UTC.
 
     Attributes:
@@ -52,8 +50,7 @@ class Request:
         return pd.Timestamp(moment, unit="us", tz="UTC" if self.interval.is_intraday else None).as_unit("us")
 
 
-@dataclass(frozen=True, slots=True)
-class Provider:
+class Provider(NamedTuple):
     """A source behind its guard, and what it says of one series.
 
     Attributes:
@@ -93,8 +90,7 @@ class Provider:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """What is known at one moment of what a request asks for. Without a provider nobody can be asked.
 
     Attributes:

@@ -74,9 +74,11 @@ class TradingDataCache:
         if not isinstance(durable, (AsyncKeyValue, type(None))):
             raise InvalidInput("durable", durable, "a store of py-key-value (an AsyncKeyValue)")
         self._source = _checked_source(source)  # before a folder is made
-        chosen = settings or Settings()
-        if cache_dir is not None:
-            chosen = chosen.model_copy(update={"cache_dir": cache_dir})
+        named = {} if cache_dir is None else {"cache_dir": cache_dir}
+        if settings is None:
+            chosen = Settings(**named)
+        else:
+            chosen = settings.model_copy(update=named) if named else settings
         self.settings = chosen
         self.clock = Clock(clock)
         self.stack = build_stack(chosen, clock=self.clock, durable=durable)

@@ -1,8 +1,7 @@
 """How long is a bar, and where does each one begin?"""
 
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +25,7 @@ _ALIASES = {"60m": "1h", "120m": "2h", "240m": "4h", "24h": "1d", "7d": "1wk", "
 FIRST_MONDAY = 4 * 86_400 * SECOND  # 1970-01-05
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """The length of a bar: "1m", "1h", "1d", "1wk", "1mo" and the like.
 
     Attributes:

@@ -43,9 +43,9 @@ def wide_frame(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     index = _union([pd.DatetimeIndex(frame.index) for frame in frames.values()])
     places = {symbol: _places(pd.DatetimeIndex(frame.index), index) for symbol, frame in frames.items()}
-    kinds_of_all = _kinds_of_all(frames)
-    if kinds_of_all is not None:
-        return _side_by_side(frames, kinds_of_all, places, index)
+    alike = _side_by_side(frames, places, index)
+    if alike is not None:
+        return alike
     series = {symbol: dict(frame.items()) for symbol, frame in frames.items()}
     fields = dict.fromkeys(name for named in series.values() for name in named)
     columns = [
@@ -69,47 +69,51 @@ def wide_frame(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return whole if whole.columns.equals(labels) else whole.reindex(columns=labels)
 
 
-def _kinds_of_all(frames: Mapping[str, pd.DataFrame]) -> dict[Any, slice] | None:
-    """Return which neighbouring columns have which type of number, if in all frames they are the same."""
+def _side_by_side(
+    frames: Mapping[str, pd.DataFrame], places: Mapping[str, Places | None], index: pd.DatetimeIndex
+) -> pd.DataFrame | None:
+    """Return frames beside one another if all have the same columns of numbers, neighbours of one type."""
     first = next(iter(frames.values()))
     names, kinds = first.columns, first.dtypes.tolist()
+    runs = _runs_of_numbers(kinds)
+    if runs is None:
+        return None
+    is_full = all(place is None for place in places.values())
+    count, rows = len(frames), len(index)
+    arrays: list[Any] = []
+    for kind, run in runs.items():
+        shape = run.stop - run.start, count, rows
+        if is_full:
+            arrays.append(np.empty(shape, kind))
+        else:
+            arrays.append(np.full(shape, np.nan, np.result_type(kind, np.float64)))
+    lines = [line for array in arrays for line in array]  # (symbol, time) of each field
+    for at, (symbol, frame) in enumerate(frames.items()):
+        if not frame.columns.equals(names):
+            return None
+        place = places[symbol]
+        for line, kind, (_, column) in zip(lines, kinds, frame.items(), strict=True):
+            if column.dtype != kind:
+                return None
+            line[at, slice(None) if place is None else place] = column.to_numpy()
+    blocks = []
+    for array, run in zip(arrays, runs.values(), strict=True):
+        labels = pd.MultiIndex.from_product([names[run].tolist(), list(frames)], names=["field", "symbol"])
+        blocks.append(
+            pd.DataFrame(array.reshape(len(labels), rows).T, index=index, columns=labels, copy=False)
+        )
+    return blocks[0] if len(blocks) == 1 else pd.concat(blocks, axis="columns")
+
+
+def _runs_of_numbers(kinds: Sequence[Any]) -> dict[Any, slice] | None:
+    """Return which neighbours have which type of number; None where that is not the whole story."""
     runs: dict[Any, slice] = {}
     for at, kind in enumerate(kinds):
         known = runs.get(kind)
         if not isinstance(kind, np.dtype) or kind.kind not in "fiu" or (known and known.stop != at):
             return None
         runs[kind] = slice(known.start if known else at, at + 1)
-    is_same = all(frame.columns.equals(names) and frame.dtypes.tolist() == kinds for frame in frames.values())
-    return runs if is_same else None
-
-
-def _side_by_side(
-    frames: Mapping[str, pd.DataFrame],
-    kinds: Mapping[Any, slice],
-    places: Mapping[str, Places | None],
-    index: pd.DatetimeIndex,
-) -> pd.DataFrame:
-    """Return frames of the same columns beside one another, without a look at each column of each frame."""
-    is_full = all(place is None for place in places.values())
-    count, rows = len(frames), len(index)
-    arrays: list[Any] = []
-    for kind, run in kinds.items():
-        target = kind if is_full else np.result_type(kind, np.float64)
-        nothing = np.nan if target.kind == "f" else 0
-        arrays.append(np.full((run.stop - run.start, count, rows), nothing, target))
-    lines = [line for array in arrays for line in array]  # (symbol, time) of each field
-    for at, (symbol, frame) in enumerate(frames.items()):
-        place = places[symbol]
-        for line, (_, column) in zip(lines, frame.items(), strict=True):
-            line[at, slice(None) if place is None else place] = column.to_numpy()
-    names = next(iter(frames.values())).columns
-    blocks = []
-    for array, run in zip(arrays, kinds.values(), strict=True):
-        labels = pd.MultiIndex.from_product([names[run].tolist(), list(frames)], names=["field", "symbol"])
-        blocks.append(
-            pd.DataFrame(array.reshape(len(labels), rows).T, index=index, columns=labels, copy=False)
-        )
-    return blocks[0] if len(blocks) == 1 else pd.concat(blocks, axis="columns")
+    return runs
 
 
 class _Column(NamedTuple):

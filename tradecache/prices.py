@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Protocol, Self, SupportsFloat, runtime_checkable
 
 import pandas as pd
@@ -81,7 +82,10 @@ class PriceBook:
         self._clock = clock
         self._telemetry = telemetry
         self._default_ttl = default_ttl
-        self._adapter = PointAdapter(stack.points, PriceData)
+
+    @cached_property
+    def _adapter(self) -> PointAdapter:
+        return PointAdapter(self._stack.points, PriceData)
 
     async def store(
         self,

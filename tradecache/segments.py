@@ -4,7 +4,6 @@ import logging
 import secrets
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -130,7 +129,7 @@ class SegmentStore:
             frame = None
         rows, size = (0, 0) if frame is None else (len(frame), _bytes_of(frame))
         segment = Segment(start, end, fetched_at, fresh_until, key, outcome, rows, size, oldest)
-        value: dict[str, Any] = asdict(segment)
+        value: dict[str, Any] = segment._asdict()
         del value["key"]
         if frame is not None:
             value[FRAME] = frame

@@ -1,8 +1,7 @@
 """Which tier answers, and what may enter memory?"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, SupportsFloat
+from typing import Any, NamedTuple, SupportsFloat
 
 from key_value.aio.protocols.key_value import AsyncKeyValue
 from key_value.aio.wrappers.passthrough_cache import PassthroughCacheWrapper
@@ -18,7 +17,7 @@ class TieredCache(PassthroughCacheWrapper):
     A value read from the durable store enters memory only if its key was not written meanwhile (each key
     has a generation); a write enters memory once it is durable. Before memory is asked, `foreign_commits`
     tells whether another process wrote: then everything in memory is looked up anew. `ttl` tells the truth of
-    the durable store.
+    the durable store. That makes a frame anew for each `get`: nobody else has its arrays.
     """
 
     def __init__(
@@ -50,7 +49,9 @@ class TieredCache(PassthroughCacheWrapper):
         value, ttl = await self.primary_key_value.ttl(key, collection=collection)
         SERVED_BY.set("none" if value is None else "disk")
         if value is not None:
-            self._fill(key, value, collection=collection, ttl=ttl, generation=generation, began=began)
+            self._fill(
+                key, value, collection=collection, ttl=ttl, generation=generation, began=began, is_own=True
+            )
         return value
 
     async def get_many(
@@ -139,16 +140,18 @@ class TieredCache(PassthroughCacheWrapper):
         ttl: float | None,
         generation: int,
         began: float,
+        is_own: bool = False,
     ) -> bool:
         """Put into memory what was read or written since `began`, never for longer than it lives on disk."""
         left = (
             self._memory_ttl if ttl is None else min(ttl - (self._clock.seconds() - began), self._memory_ttl)
         )
-        return self._memory.fill(key, value, collection=collection, ttl=left, generation=generation)
+        return self._memory.fill(
+            key, value, collection=collection, ttl=left, generation=generation, is_own=is_own
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Invalidating:
+class Invalidating(NamedTuple):
     """Keeps keys out of memory from before a write until after it, whether it succeeds or not."""
 
     memory: HotStore

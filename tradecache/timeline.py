@@ -4,22 +4,21 @@ Times are integers, microseconds since the epoch; ranges are half-open, [start, 
 Druid's timeline: segments are immutable, and where they overlap the newest overshadows the others.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
 Range = tuple[int, int]
+FEW = 16  # segments that are painted one at a time
 BARS = "bars"
 """The outcome of a question that has bars for an answer."""
 State = Literal["final", "fresh", "stale", "missing"]
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """What is known of one stored segment: the answer of one fetch for one range.
 
     Attributes:
@@ -63,14 +62,33 @@ class Span(NamedTuple):
 class Timeline:
     """The segments of one series seen newest-wins: for each moment at most one segment, found in O(log n).
 
-    It is immutable. Building it paints the segments over one another, oldest first, on the grid of all
-    their edges.
+    It is immutable. Building it paints the segments over one another, oldest first: one at a time where they
+    are few, many at once on the grid of all their edges.
     """
 
     __slots__ = ("_edges", "_owners", "_segments")
 
     def __init__(self, segments: Iterable[Segment] = ()) -> None:
-        self._segments = sorted(segments, key=lambda segment: (segment.fetched_at, segment.key))
+        self._segments = sorted(segments, key=_age)
+        self._edges: list[int] = []
+        self._owners: list[int] = []
+        if len(self._segments) <= FEW:
+            for number, segment in enumerate(self._segments):
+                self._paint(segment, number)
+        else:
+            self._paint_all()
+
+    def _paint(self, segment: Segment, number: int) -> None:
+        """Let the segment of that number be seen before all others."""
+        start, end, edges, owners = segment.start, segment.end, self._edges, self._owners
+        if start >= end:
+            return
+        first, last = bisect_left(edges, start), bisect_right(edges, end)
+        after = owners[last - 1] if last else -1
+        edges[first:last] = [start, end]
+        owners[first:last] = [number, after]
+
+    def _paint_all(self) -> None:
         starts = np.fromiter((segment.start for segment in self._segments), "int64", len(self._segments))
         ends = np.fromiter((segment.end for segment in self._segments), "int64", len(self._segments))
         grid = np.unique(np.concatenate([starts, ends]))
@@ -86,9 +104,19 @@ class Timeline:
 
     def with_segments(self, added: Iterable[Segment] = (), removed: Iterable[str] = ()) -> Self:
         """Return a timeline that has some segments more and others, named by their keys, less."""
-        gone = set(removed)
+        gone, more = set(removed), sorted(added, key=_age)
+        if not gone and (not self._segments or not more or _age(self._segments[-1]) < _age(more[0])):
+            return self._with_newer(more)
         kept = (segment for segment in self._segments if segment.key not in gone)
-        return type(self)([*kept, *added])
+        return type(self)([*kept, *more])
+
+    def _with_newer(self, segments: Sequence[Segment]) -> Self:
+        result = type(self)()
+        result._segments, count = [*self._segments, *segments], len(self._segments)
+        result._edges, result._owners = [*self._edges], [*self._owners]
+        for number, segment in enumerate(segments, count):
+            result._paint(segment, number)
+        return result
 
     def lookup(self, start: int, end: int, now: int) -> list[Span]:
         """Return the spans of [start, end) in order and without holes, each with what answers for it."""
@@ -171,6 +199,11 @@ class Timeline:
                 return
             if self._owners[at] >= 0 and piece_end > start:
                 yield max(piece_start, start), min(piece_end, end), self._segments[self._owners[at]]
+
+
+def _age(segment: Segment) -> tuple[int, str]:
+    """Sort segments from the oldest to the newest, those of one instant by their names."""
+    return segment.fetched_at, segment.key
 
 
 def needed(spans: Iterable[Span]) -> list[Range]:

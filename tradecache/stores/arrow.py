@@ -2,7 +2,8 @@
 
 import json
 import mmap
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -45,29 +46,71 @@ def decode_frame(mapping: mmap.mmap | bytearray) -> pd.DataFrame:
     """
     base = pa.py_buffer(mapping)
     reader = pa.ipc.open_file(base)
-    about = json.loads((reader.schema.metadata or {}).get(b"pandas", b"{}"))
-    if reader.num_record_batches > 1 or not _is_simple(about):
+    schema = reader.schema
+    about = (schema.metadata or {}).get(b"pandas", b"{}")
+    shape = _shape(about, tuple(schema.names), tuple(schema.types))
+    if shape is None or reader.num_record_batches > 1:
         return _copied(reader)
-    batch = reader.get_batch(0) if reader.num_record_batches else _empty_batch(reader.schema)
-    plain = {column["field_name"] or column["name"]: column["numpy_type"] for column in about["columns"]}
-    if not all(_is_plain(batch.column(n), plain.get(name)) for n, name in enumerate(batch.schema.names)):
+    batch = reader.get_batch(0) if reader.num_record_batches else _empty_batch(schema)
+    columns = batch.columns
+    if any(column.null_count or column.offset for column in columns):
         return _copied(reader)
-    arrays = {name: _view(batch.column(n), mapping, base) for n, name in enumerate(batch.schema.names)}
-    return _frame(arrays, about, batch.schema)
+    views = zip(columns, shape.dtypes, strict=True)
+    arrays = [_view(column, dtype, mapping, base) for column, dtype in views]
+    if shape.range is not None:
+        return _frame(arrays, shape.range.view(), shape)
+    labels = arrays.pop(shape.at)
+    return _frame(arrays, _index(labels, schema.types[shape.at], shape.name), shape)
 
 
-def _frame(arrays: dict[str, Any], about: dict[str, Any], schema: pa.Schema) -> pd.DataFrame:
-    index: pd.Index | pd.RangeIndex
-    (where,) = about["index_columns"]
+class _Shape(NamedTuple):
+    """What a file's schema says of its frame, worked out once for all files that have the same.
+
+    Attributes:
+        dtypes: Of each column of the file, as numpy views it.
+        range: The index, where it is a range.
+        at: Which column is the index, where it is none.
+        name: The name of the index.
+        columns: The names of the frame's columns.
+        kinds: Their types.
+    """
+
+    dtypes: tuple[np.dtype[Any], ...]
+    range: pd.RangeIndex | None
+    at: int
+    name: str | None
+    columns: pd.Index
+    kinds: tuple[pa.DataType, ...]
+
+
+@lru_cache(maxsize=100)
+def _shape(about: bytes, names: tuple[str, ...], kinds: tuple[pa.DataType, ...]) -> _Shape | None:
+    """Return what a schema says; None where numpy cannot view what it describes."""
+    known = json.loads(about)
+    if not _is_simple(known):
+        return None
+    columns = {column["field_name"] or column["name"]: column for column in known["columns"]}
+    if not all(
+        _is_plain(kind, columns.get(name, {}).get("numpy_type"))
+        for name, kind in zip(names, kinds, strict=True)
+    ):
+        return None
+    dtypes = tuple(map(_dtype, kinds))
+    (where,) = known["index_columns"]
+    numbers, at, name = None, len(names), None
     if isinstance(where, dict):
-        index = pd.RangeIndex(where["start"], where["stop"], where["step"], name=where["name"])
+        numbers = pd.RangeIndex(where["start"], where["stop"], where["step"], name=where["name"])
     else:
-        (name,) = (c["name"] for c in about["columns"] if (c["field_name"] or c["name"]) == where)
-        index = _index(arrays.pop(where), schema.field(where).type, name)
-    columns = pd.Index(list(arrays), dtype="str", name=about["column_indexes"][0]["name"])
-    series = {name: _column(array, schema.field(name).type) for name, array in arrays.items()}
+        at, name = names.index(where), columns[where]["name"]
+    others = [n for n in range(len(names)) if n != at]
+    labels = pd.Index([names[n] for n in others], dtype="str", name=known["column_indexes"][0]["name"])
+    return _Shape(dtypes, numbers, at, name, labels, tuple(kinds[n] for n in others))
+
+
+def _frame(arrays: list[Any], index: pd.Index, shape: _Shape) -> pd.DataFrame:
+    series = {n: _column(array, kind) for n, (array, kind) in enumerate(zip(arrays, shape.kinds, strict=True))}
     frame = pd.DataFrame(series, index=index, copy=False)
-    frame.columns = columns
+    frame.columns = shape.columns.view()  # of one's own, since its name can be changed
     return frame
 
 
@@ -83,17 +126,19 @@ def _is_simple(about: dict[str, Any]) -> bool:
     return len(about.get("index_columns", [])) == 1 and [c["pandas_type"] for c in labels] == ["unicode"]
 
 
-def _is_plain(column: pa.Array, numpy_type: str | None) -> bool:
-    if column.null_count or column.offset:
-        return False
-    if pa.types.is_timestamp(column.type):
-        return column.type.tz in (None, "UTC")
-    return numpy_type in _PLAIN and column.type == pa.from_numpy_dtype(np.dtype(numpy_type))
+def _is_plain(kind: pa.DataType, numpy_type: str | None) -> bool:
+    if pa.types.is_timestamp(kind):
+        return kind.tz in (None, "UTC")
+    return numpy_type in _PLAIN and kind == pa.from_numpy_dtype(np.dtype(numpy_type))
 
 
-def _view(column: pa.Array, mapping: mmap.mmap | bytearray, base: pa.Buffer) -> np.ndarray[Any, Any]:
-    kind = column.type
-    dtype = np.dtype(f"M8[{kind.unit}]") if pa.types.is_timestamp(kind) else np.dtype(kind.to_pandas_dtype())
+def _dtype(kind: pa.DataType) -> np.dtype[Any]:
+    return np.dtype(f"M8[{kind.unit}]" if pa.types.is_timestamp(kind) else kind.to_pandas_dtype())
+
+
+def _view(
+    column: pa.Array, dtype: np.dtype[Any], mapping: mmap.mmap | bytearray, base: pa.Buffer
+) -> np.ndarray[Any, Any]:
     if not len(column):
         return np.empty(0, dtype=dtype)
     data = column.buffers()[1]

@@ -226,16 +226,25 @@ class HotStore(AsyncKeyValue):
         collection: str | None,
         ttl: float | None,
         generation: int,
+        is_own: bool = False,
     ) -> bool:
         """Keep a value unless its key was written since `generation`; return whether it may be kept.
 
         A `ttl` of zero or less (it expired on its way) is no error, and nothing is kept.
+
+        Args:
+            key: Its name.
+            value: What to keep.
+            collection: Where.
+            ttl: Seconds that it has left; None: it lives for ever.
+            generation: What `generation` or `invalidate` returned before it was read or written.
+            is_own: Whether it comes from a store: then it is normal, and nobody has the arrays of its frame.
         """
         if ttl is not None and ttl <= 0:
             return False
         address = checked_address(collection, key)
         now = self._clock.micros()
-        entry = self._entry(address, value, ttl, now)
+        entry = self._entry(address, value, ttl, now, is_own=is_own)
         with self._lock:
             if self._generations[hash(address) % STRIPES] != generation:
                 return False
@@ -295,10 +304,15 @@ class HotStore(AsyncKeyValue):
             self._asked += 1
             return entry
 
-    def _entry(self, address: Address, value: Mapping[str, Any], ttl: float | None, now: int) -> _Entry:
-        normal, flat = normal_value(value)
-        if not flat and isinstance(normal.get(FRAME), pd.DataFrame):
-            normal[FRAME] = compact(normal[FRAME])
+    def _entry(
+        self, address: Address, value: Mapping[str, Any], ttl: float | None, now: int, *, is_own: bool = False
+    ) -> _Entry:
+        if is_own and isinstance(value.get(FRAME), pd.DataFrame):
+            normal, flat = copied_value(dict(value), flat=False), False
+        else:
+            normal, flat = normal_value(value)
+            if not flat and isinstance(normal.get(FRAME), pd.DataFrame):
+                normal[FRAME] = compact(normal[FRAME])
         names = 2 * sum(map(sys.getsizeof, address))  # the heap knows them, too, for a while after they went
         size = ENTRY_BYTES + names + size_of(normal, flat=flat)
         expires = math.inf if ttl is None else now + lifetime(ttl)

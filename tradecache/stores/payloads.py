@@ -7,8 +7,8 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -36,8 +36,7 @@ class DamagedPayload(Exception):
     """Raised when a payload is missing, cut, altered, or not where a payload may lie."""
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """What the ledger knows of a payload file: where it is below the folder, its size and its xxh3."""
 
     path: str

@@ -39,8 +39,8 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _bytes_of(item: Any) -> int:
     if isinstance(item, pd.DataFrame):
-        content = [int(array.nbytes) + _bytes_of_cells(array) for array in _arrays(item)]
-        return sum(content) + FRAME_BYTES + COLUMN_BYTES * len(content)
+        objects = FRAME_BYTES + COLUMN_BYTES * (1 + item.shape[1])
+        return objects + _bytes_of_array(_index_array(item)) + _bytes_of_columns(item)
     if isinstance(item, Mapping):
         return sys.getsizeof(item) + sum(sys.getsizeof(key) + _bytes_of(below) for key, below in item.items())
     if isinstance(item, list):
@@ -48,15 +48,28 @@ def _bytes_of(item: Any) -> int:
     return sys.getsizeof(item)
 
 
-def _bytes_of_cells(array: Any) -> int:
+def _bytes_of_columns(frame: pd.DataFrame) -> int:
+    dtypes = frame.dtypes.tolist()
+    if all(isinstance(dtype, np.dtype) and not dtype.hasobject for dtype in dtypes):
+        return len(frame) * sum(dtype.itemsize for dtype in dtypes)  # without a Series for each column
+    return sum(_bytes_of_array(column.array) for _, column in frame.items())
+
+
+def _bytes_of_array(array: Any) -> int:
     is_plain = isinstance(array, pd.arrays.NumpyExtensionArray)
-    return sum(map(sys.getsizeof, array)) if is_plain and array.to_numpy().dtype == object else 0
+    cells = sum(map(sys.getsizeof, array)) if is_plain and array.to_numpy().dtype == object else 0
+    return int(array.nbytes) + cells
 
 
 def _arrays(frame: pd.DataFrame) -> list[Any]:
-    """Return what holds the index (itself, where that is no array) and each column."""
-    is_array = not isinstance(frame.index, (pd.RangeIndex, pd.MultiIndex))
-    return [frame.index.array if is_array else frame.index, *(column.array for _, column in frame.items())]
+    """Return what holds the index and each column."""
+    return [_index_array(frame), *(column.array for _, column in frame.items())]
+
+
+def _index_array(frame: pd.DataFrame) -> Any:
+    """Return what holds the index: itself, where that is no array."""
+    index = frame.index
+    return index if isinstance(index, (pd.RangeIndex, pd.MultiIndex)) else index.array
 
 
 def _owner(array: Any) -> tuple[object, int]:
