@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,7 +12,10 @@ import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
 from tradecache import stats
+from tradecache.asking import Request
+from tradecache.bars import Answer
 from tradecache.clock import TTL, Clock
+from tradecache.desk import BarDesk
 from tradecache.errors import CacheClosed, InvalidInput
 from tradecache.export import checked_path, write_frame
 from tradecache.layouts import Layout, OnError
@@ -28,9 +30,6 @@ from tradecache.stores.local import LocalStore
 from tradecache.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from tradecache.asking import Request
-    from tradecache.bars import Answer
-    from tradecache.desk import BarDesk
     from tradecache.freshness import Freshness
 
 WARMED_AT_ONCE = 8  # the source has its own limit, and no more need be open than that keeps busy
@@ -73,10 +72,10 @@ class TradingDataCache:
             raise InvalidInput("settings", settings, "a tradecache.Settings")
         if not isinstance(durable, (AsyncKeyValue, type(None))):
             raise InvalidInput("durable", durable, "a store of py-key-value (an AsyncKeyValue)")
-        self._source = _checked_source(source)  # before a folder is made
-        named = {} if cache_dir is None else {"cache_dir": cache_dir}
+        asked = _checked_source(source)  # before a folder is made
+        named: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
         if settings is None:
-            chosen = Settings(**named)
+            chosen = Settings(**named)  # made once: each time it reads the environment
         else:
             chosen = settings.model_copy(update=named) if named else settings
         self.settings = chosen
@@ -86,23 +85,10 @@ class TradingDataCache:
         self.book = PriceBook(
             self.stack, clock=self.clock, telemetry=self.telemetry, default_ttl=chosen.default_ttl
         )
-        self._freshness = freshness
-        self._closed = False
-        if source is not None or freshness is not None:
-            getattr(self, "desk")  # noqa: B009 - made now, so that a bad one is told of now
-
-    @cached_property
-    def desk(self) -> "BarDesk":
-        """Where bars are asked for; not loaded before they are."""
-        from tradecache.desk import BarDesk
-
-        return BarDesk(
-            self.stack,
-            clock=self.clock,
-            telemetry=self.telemetry,
-            source=self._source,
-            freshness=self._freshness,
+        self.desk = BarDesk(
+            self.stack, clock=self.clock, telemetry=self.telemetry, source=asked, freshness=freshness
         )
+        self._closed = False
 
     @property
     def where(self) -> str:
@@ -247,7 +233,7 @@ class TradingDataCache:
         answers: list[Answer] = []
         with tqdm(total=len(asked), desc="warm", unit="symbol", disable=not progress) as bar:
 
-            async def warmed(request: "Request") -> stats.Warmed:
+            async def warmed(request: Request) -> stats.Warmed:
                 async with places:
                     report = await self._warmed(request, source, answers)
                 bar.update()
@@ -257,7 +243,7 @@ class TradingDataCache:
         self.desk.last = [answer.without_bars() for answer in answers]
         return stats.warmed_frame(reports)
 
-    async def _warmed(self, request: "Request", source: Any, answers: "list[Answer]") -> stats.Warmed:
+    async def _warmed(self, request: Request, source: Any, answers: list[Answer]) -> stats.Warmed:
         began, symbol, points, error = time.perf_counter(), request.series.symbol, 0, ""
         rows = fetched = requests = 0
         if await self.desk.may_have(request):
@@ -390,8 +376,7 @@ class TradingDataCache:
         if self._closed:
             return
         self._closed = True
-        if "desk" in vars(self):
-            await self.desk.close()
+        await self.desk.close()
         await self.stack.memory.destroy()
         if isinstance(self.stack.durable, LocalStore):
             self.stack.durable.close()

@@ -1,7 +1,6 @@
 """What can be asked of the cache from a notebook? TradeCache: the sync face, which speaks pandas."""
 
 import contextlib
-import html
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -450,6 +449,8 @@ class TradeCache:
 
     def _repr_html_(self) -> str:
         """Show a small card: folder, memory, hit rate. It reads no file and cannot raise."""
+        import html
+
         memory = self.core.stack.memory.occupancy()
         rows = {
             "folder": self.core.where,

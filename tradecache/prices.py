@@ -85,7 +85,8 @@ class PriceBook:
 
     @cached_property
     def _adapter(self) -> PointAdapter:
-        return PointAdapter(self._stack.points, PriceData)
+        adapter: PointAdapter = PointAdapter(self._stack.points, PriceData)
+        return adapter
 
     async def store(
         self,

@@ -1,6 +1,5 @@
 """Which knobs are there, what may they be set to, and where did the cache go?"""
 
-import difflib
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -137,6 +136,8 @@ class Settings(BaseSettings):
 def _refuse_unknown(name: str, known: Mapping[str, Any], shown: str | None = None) -> None:
     if name in known:
         return
+    import difflib
+
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise InvalidInput("setting", shown or name, f"one of {', '.join(known)}{hint}")

@@ -6,6 +6,7 @@ Druid's timeline: segments are immutable, and where they overlap the newest over
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from itertools import pairwise
 from typing import Literal, NamedTuple, Self
 
@@ -111,12 +112,17 @@ class Timeline:
         return type(self)([*kept, *more])
 
     def _with_newer(self, segments: Sequence[Segment]) -> Self:
-        result = type(self)()
-        result._segments, count = [*self._segments, *segments], len(self._segments)
-        result._edges, result._owners = [*self._edges], [*self._owners]
-        for number, segment in enumerate(segments, count):
-            result._paint(segment, number)
+        result = copy(self)
+        result._continue_with(segments)  # noqa: SLF001 - it is of this class
         return result
+
+    def _continue_with(self, segments: Sequence[Segment]) -> None:
+        """Have arrays of its own, and paint newer segments over what is there."""
+        count = len(self._segments)
+        self._segments = [*self._segments, *segments]
+        self._edges, self._owners = self._edges.copy(), self._owners.copy()
+        for number, segment in enumerate(segments, count):
+            self._paint(segment, number)
 
     def lookup(self, start: int, end: int, now: int) -> list[Span]:
         """Return the spans of [start, end) in order and without holes, each with what answers for it."""

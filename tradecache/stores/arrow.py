@@ -14,6 +14,10 @@ from tradecache.errors import NotStorable
 _PLAIN = {"float64", "float32", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"}
 
 
+NO_NAMES = pd.Index([], dtype="str")
+"""Made now because pandas and pyarrow load each other with the first text, which a first read need not wait for."""
+
+
 def encode_frame(frame: pd.DataFrame, *, compression: str) -> pa.Buffer:
     """Return `frame` as an Arrow IPC file, readable by pyarrow, polars and DuckDB.
 
@@ -108,7 +112,9 @@ def _shape(about: bytes, names: tuple[str, ...], kinds: tuple[pa.DataType, ...])
 
 
 def _frame(arrays: list[Any], index: pd.Index, shape: _Shape) -> pd.DataFrame:
-    series = {n: _column(array, kind) for n, (array, kind) in enumerate(zip(arrays, shape.kinds, strict=True))}
+    series = {
+        n: _column(array, kind) for n, (array, kind) in enumerate(zip(arrays, shape.kinds, strict=True))
+    }
     frame = pd.DataFrame(series, index=index, copy=False)
     frame.columns = shape.columns.view()  # of one's own, since its name can be changed
     return frame

@@ -51,7 +51,8 @@ def _bytes_of(item: Any) -> int:
 def _bytes_of_columns(frame: pd.DataFrame) -> int:
     dtypes = frame.dtypes.tolist()
     if all(isinstance(dtype, np.dtype) and not dtype.hasobject for dtype in dtypes):
-        return len(frame) * sum(dtype.itemsize for dtype in dtypes)  # without a Series for each column
+        row: int = sum(dtype.itemsize for dtype in dtypes)  # without a Series for each column
+        return len(frame) * row
     return sum(_bytes_of_array(column.array) for _, column in frame.items())
 
 
