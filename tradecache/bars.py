@@ -150,10 +150,13 @@ class BarBook:
             fetched_at = timeline.later_than_all(now)
             until = None if ttl is None else now + lifetime(ttl)
             for first, last in await self._runs(series, timeline, bars, interval):
-                await self._segments.put(
-                    series, first, last, frame=rows_between(bars, first, last), fetched_at=fetched_at,
-                    fresh_until=until, ttl=ttl,
-                )  # fmt: skip
+                part = rows_between(bars, first, last)
+                if until is None:
+                    await self._segments.append(series, first, last, frame=part, fetched_at=fetched_at)
+                else:
+                    await self._segments.put(
+                        series, first, last, frame=part, fetched_at=fetched_at, fresh_until=until, ttl=ttl
+                    )
             await self._segments.tidy(series)
 
     async def invalidate(self, series: Series, start: int | None, end: int | None) -> int:
@@ -238,7 +241,7 @@ class BarBook:
                 if frame is None:
                     is_whole = False
                     continue
-                rows = count_between(frame, span.start, span.end)
+                rows = _count(span, frame)
                 if whole is None:
                     frames.append(rows_between(frame, span.start, span.end))
             why = _why(span, look, answer.error)
@@ -356,6 +359,14 @@ def _parts(spans: Sequence[Span]) -> list[Part]:
 
 def _has_rows(span: Span) -> bool:
     return span.segment is not None and span.segment.rows > 0
+
+
+def _count(span: Span, frame: pd.DataFrame) -> int:
+    """Count the bars of a span, of which a frame has at least those."""
+    segment = span.segment
+    if segment is not None and (segment.start, segment.end) == (span.start, span.end):
+        return segment.rows
+    return count_between(frame, span.start, span.end)
 
 
 def _why(span: Span, look: Look, error: Exception | None) -> str:

@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from tradecache.errors import EntryTooLarge, NotEnumerable, NotStorable
 from tradecache.stack import Stack
 from tradecache.stores.local import LocalStore
+from tradecache.stores.sizes import bytes_of_arrays
 from tradecache.stores.values import FRAME
 from tradecache.timeline import Segment, Timeline
 
@@ -27,6 +28,9 @@ VIEWS = "views/"  # collections of the memory tier only
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEVELS = (256, 4_096, 65_536, 1_048_576)  # rows: small neighbours are put together up to these, in turn
 AT_LEAST = 16  # segments of a level before they are put together, so that each row is copied once a level
+GAP = (
+    7 * 86_400_000_000
+)  # microseconds between a user's own bars, as over a holiday, of which no source is asked
 
 log = logging.getLogger("tradecache")
 
@@ -127,7 +131,7 @@ class SegmentStore:
         key = f"{_named(start)}_{_named(end)}.{secrets.token_hex(6)}"
         if frame is not None and not len(frame):
             frame = None
-        rows, size = (0, 0) if frame is None else (len(frame), _bytes_of(frame))
+        rows, size = (0, 0) if frame is None else (len(frame), bytes_of_arrays(frame))
         segment = Segment(start, end, fetched_at, fresh_until, key, outcome, rows, size, oldest)
         value: dict[str, Any] = segment._asdict()
         del value["key"]
@@ -136,6 +140,27 @@ class SegmentStore:
         await self._stack.frames.put(key, value, collection=series.collection, ttl=ttl)
         self._changed(series, added=[segment])
         return segment
+
+    async def append(
+        self, series: Series, start: int, end: int, *, frame: pd.DataFrame, fetched_at: int
+    ) -> None:
+        """Store final bars for [start, end), together with those before them where these are few.
+
+        So bars that come one by one are not read one by one. The segment in whose place the new one is stays
+        until that is stored, and they agree.
+        """
+        before = (await self.timeline(series)).final_before(start, gap=_gap(series))
+        if before is not None and 0 < before.rows <= LEVELS[0] - len(frame):
+            older = await self._stored(series, before)
+            if older is not None and _are_alike([older, frame]):
+                oldest = before.oldest or before.fetched_at
+                await self.put(
+                    series, before.start, end, frame=pd.concat([older, frame]), fetched_at=fetched_at,
+                    fresh_until=None, oldest=oldest,
+                )  # fmt: skip
+                await self.remove(series, [before.key])
+                return
+        await self.put(series, start, end, frame=frame, fetched_at=fetched_at, fresh_until=None)
 
     async def frame(self, series: Series, segment: Segment) -> pd.DataFrame | None:
         """Return the bars of a segment that has some; None when it is gone, which makes its range missing."""
@@ -209,7 +234,7 @@ class SegmentStore:
             await self.remove(series, hidden)
         for level in LEVELS:
             timeline = await self.timeline(series)
-            for run in timeline.compactions(max_rows=level, at_least=AT_LEAST):
+            for run in timeline.compactions(max_rows=level, at_least=AT_LEAST, gap=_gap(series)):
                 await self._put_together(series, run)
 
     async def _put_together(self, series: Series, run: Sequence[Segment]) -> None:
@@ -257,13 +282,14 @@ def _collection(series: Series) -> str:
     return PREFIX + "/".join(quote(part, safe=" ") for part in series)
 
 
-def _bytes_of(frame: pd.DataFrame) -> int:
-    return int(frame.index.nbytes) + sum(int(column.nbytes) for _, column in frame.items())
+def _gap(series: Series) -> int:
+    return GAP if series.source == LOCAL else 0
 
 
 def _are_alike(frames: Sequence[pd.DataFrame]) -> bool:
     """Whether frames have the same columns of the same types."""
-    return all(frame.dtypes.equals(frames[0].dtypes) for frame in frames[1:])
+    names, dtypes = frames[0].columns, frames[0].dtypes.tolist()
+    return all(frame.columns.equals(names) and frame.dtypes.tolist() == dtypes for frame in frames[1:])
 
 
 def _view_key(parts: Sequence[Part]) -> str:

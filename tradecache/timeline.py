@@ -159,15 +159,31 @@ class Timeline:
         seen = set(self._owners)
         return [segment for number, segment in enumerate(self._segments) if number not in seen]
 
-    def compactions(self, *, max_rows: int, at_least: int = 2) -> list[list[Segment]]:
+    def final_before(self, moment: int, *, gap: int = 0) -> Segment | None:
+        """Return the final segment, seen as a whole, that ends at most `gap` before a moment.
+
+        None when there is no such segment, or anything else between its end and the moment.
+        """
+        at = bisect_left(self._edges, moment) - 1
+        if at >= 0 and self._owners[at] < 0:
+            at -= 1  # a hole
+        if at < 0 or self._owners[at] < 0:
+            return None
+        segment = self._segments[self._owners[at]]
+        is_whole = (self._edges[at], self._edges[at + 1]) == (segment.start, segment.end)
+        is_near = moment - gap <= segment.end <= moment
+        return segment if is_whole and is_near and segment.fresh_until is None else None
+
+    def compactions(self, *, max_rows: int, at_least: int = 2, gap: int = 0) -> list[list[Segment]]:
         """Plan which segments to put together: runs of final neighbours, each seen as a whole.
 
         Args:
             max_rows: The most rows of one run together.
             at_least: The fewest segments of one run.
+            gap: The longest stretch without any segment between two of a run.
 
         Returns:
-            Disjoint runs in order. The segments of a run touch, so one segment can take their place.
+            Disjoint runs in order, in the range of each of which nothing else is seen.
         """
         runs: list[list[Segment]] = []
         end_of_run, rows = None, 0
@@ -175,7 +191,7 @@ class Timeline:
             if segment.fresh_until is not None or (start, end) != (segment.start, segment.end):
                 end_of_run = None
                 continue
-            if start == end_of_run and rows + segment.rows <= max_rows:
+            if end_of_run is not None and start - end_of_run <= gap and rows + segment.rows <= max_rows:
                 runs[-1].append(segment)
                 rows += segment.rows
             else:

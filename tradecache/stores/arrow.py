@@ -2,6 +2,7 @@
 
 import json
 import mmap
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,7 +12,9 @@ import pyarrow as pa
 
 from tradecache.errors import NotStorable
 
-_PLAIN = {"float64", "float32", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"}
+LARGE = 1 << 20  # bytes
+_NUMBERS = {"float64", "float32", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"}
+_PLAIN = frozenset(map(np.dtype, _NUMBERS))
 
 
 NO_NAMES = pd.Index([], dtype="str")
@@ -28,15 +31,62 @@ def encode_frame(frame: pd.DataFrame, *, compression: str) -> pa.Buffer:
     Raises:
         NotStorable: When Arrow has no type for a column; the message names it.
     """
+    batch = _plain_batch(frame)
     try:
-        table = pa.Table.from_pandas(frame, preserve_index=None).combine_chunks()
+        table = pa.Table.from_pandas(frame, preserve_index=None) if batch is None else pa.table(batch)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise NotStorable(f"Arrow cannot hold its frame: {error}") from error
-    sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
+    if compression != "none" or table.nbytes < LARGE:
+        sink = pa.BufferOutputStream()
+        _write(table, sink, options)
+        return sink.getvalue()
+    size = pa.MockOutputStream()  # a large buffer is allocated once, and not again each time it has grown
+    _write(table, size, options)
+    buffer = pa.py_buffer(np.empty(size.size(), dtype="uint8"))
+    _write(table, pa.FixedSizeBufferWriter(buffer), options)
+    return buffer
+
+
+def _write(table: pa.Table, sink: Any, options: pa.ipc.IpcWriteOptions) -> None:
     with pa.ipc.new_file(sink, table.schema, options=options) as writer:
-        writer.write_table(table, max_chunksize=max(1, table.num_rows))
-    return sink.getvalue()
+        writer.write_table(table.combine_chunks(), max_chunksize=max(1, table.num_rows))
+
+
+def _plain_batch(frame: pd.DataFrame) -> pa.RecordBatch | None:
+    """Return a frame of numbers, labelled by times in UTC or without a zone, as Arrow on the same memory.
+
+    None for any other: what pyarrow does for all kinds of frames takes longer than to write a few bars.
+    """
+    index, names = frame.index, frame.columns
+    if not isinstance(index, pd.DatetimeIndex) or index.hasnans or str(index.tz) not in {"UTC", "None"}:
+        return None
+    dtypes = tuple(frame.dtypes.tolist())
+    if names.dtype != "str" or not _PLAIN.issuperset(dtypes) or index.name in names:
+        return None
+    columns = [column.to_numpy() for _, column in frame.items()]
+    if any(column.dtype.kind == "f" and np.isnan(column).any() for column in columns):
+        return None  # which Arrow knows as missing
+    zone = None if index.tz is None else "UTC"
+    schema = _schema_of(tuple(names), names.name, dtypes, index.name, index.unit, zone)
+    labels = pa.array(index.asi8).view(schema.types[-1])
+    return pa.RecordBatch.from_arrays([*map(pa.array, columns), labels], schema=schema)
+
+
+@lru_cache(maxsize=100)
+def _schema_of(
+    names: tuple[str, ...],
+    called: Hashable,
+    dtypes: tuple[np.dtype[Any], ...],
+    label: Hashable,
+    unit: str,
+    zone: str | None,
+) -> pa.Schema:
+    """Return the schema that pyarrow gives to frames of these columns and this index."""
+    times = pd.DatetimeIndex([], name=label, dtype=f"M8[{unit}]").tz_localize(zone)
+    columns = {name: np.empty(0, dtype) for name, dtype in zip(names, dtypes, strict=True)}
+    frame = pd.DataFrame(columns, index=times, columns=pd.Index(names, dtype="str", name=called))
+    return pa.Table.from_pandas(frame, preserve_index=None).schema
 
 
 def decode_frame(mapping: mmap.mmap | bytearray) -> pd.DataFrame:
@@ -135,7 +185,7 @@ def _is_simple(about: dict[str, Any]) -> bool:
 def _is_plain(kind: pa.DataType, numpy_type: str | None) -> bool:
     if pa.types.is_timestamp(kind):
         return kind.tz in (None, "UTC")
-    return numpy_type in _PLAIN and kind == pa.from_numpy_dtype(np.dtype(numpy_type))
+    return numpy_type in _NUMBERS and kind == pa.from_numpy_dtype(np.dtype(numpy_type))
 
 
 def _dtype(kind: pa.DataType) -> np.dtype[Any]:

@@ -1,7 +1,7 @@
 """How many bytes of memory does a value keep alive?"""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ import pandas as pd
 ENTRY_BYTES = 420  # what an entry of the memory tier costs beside its value and its names
 FRAME_BYTES = 5632  # the objects that a frame without rows is made of
 COLUMN_BYTES = 640  # and those of each column
+
+
+SMALL = 4096  # cells
 
 
 def size_of(value: Mapping[str, Any], *, flat: bool) -> int:
@@ -24,6 +27,10 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
 
     The ten rows of a slice share the arrays of all the rows that they were cut from.
     """
+    if frame.size <= SMALL and _are_numbers(frame.dtypes.tolist()):  # copied sooner than examined
+        copy = frame.copy()
+        copy.index = frame.index.copy(deep=True)
+        return copy
     arrays = _arrays(frame)
     owners = {id(owner): (owner, size) for owner, size in map(_owner, arrays)}
     alive = sum(size for _, size in owners.values())
@@ -39,8 +46,7 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _bytes_of(item: Any) -> int:
     if isinstance(item, pd.DataFrame):
-        objects = FRAME_BYTES + COLUMN_BYTES * (1 + item.shape[1])
-        return objects + _bytes_of_array(_index_array(item)) + _bytes_of_columns(item)
+        return FRAME_BYTES + COLUMN_BYTES * (1 + item.shape[1]) + bytes_of_arrays(item)
     if isinstance(item, Mapping):
         return sys.getsizeof(item) + sum(sys.getsizeof(key) + _bytes_of(below) for key, below in item.items())
     if isinstance(item, list):
@@ -48,12 +54,18 @@ def _bytes_of(item: Any) -> int:
     return sys.getsizeof(item)
 
 
-def _bytes_of_columns(frame: pd.DataFrame) -> int:
+def bytes_of_arrays(frame: pd.DataFrame) -> int:
+    """Return how many bytes the index and the columns of a frame take."""
     dtypes = frame.dtypes.tolist()
-    if all(isinstance(dtype, np.dtype) and not dtype.hasobject for dtype in dtypes):
-        row: int = sum(dtype.itemsize for dtype in dtypes)  # without a Series for each column
-        return len(frame) * row
-    return sum(_bytes_of_array(column.array) for _, column in frame.items())
+    if _are_numbers(dtypes):
+        columns = len(frame) * sum(int(dtype.itemsize) for dtype in dtypes)  # without a Series for each
+    else:
+        columns = sum(_bytes_of_array(column.array) for _, column in frame.items())
+    return _bytes_of_array(_index_array(frame)) + columns
+
+
+def _are_numbers(dtypes: Sequence[Any]) -> bool:
+    return all(isinstance(dtype, np.dtype) and not dtype.hasobject for dtype in dtypes)
 
 
 def _bytes_of_array(array: Any) -> int:

@@ -51,7 +51,7 @@ def copied_value(value: dict[str, Any], *, flat: bool) -> dict[str, Any]:
 
 def _pinned(frame: pd.DataFrame) -> pd.DataFrame:
     result = pd.DataFrame(frame)
-    if any(dtype == np.object_ for dtype in frame.dtypes):
+    if any(isinstance(dtype, np.dtype) and dtype.hasobject for dtype in frame.dtypes.tolist()):
         result = _without_object_text(result)
     if (columns := _pinned_labels(frame.columns)) is not frame.columns:
         result.columns = columns
@@ -75,6 +75,8 @@ def _pinned_labels(columns: pd.Index) -> pd.Index:
     if not columns.is_unique:
         twice = columns[columns.duplicated()][0]
         raise NotStorable(f"{FRAME!r} has the column {shorten(twice)} more than once")
+    if columns.dtype == "str":
+        return columns
     levels = columns.levels if isinstance(columns, pd.MultiIndex) else [columns]
     if any("mixed" in level.inferred_type for level in levels):
         raise NotStorable(f"{FRAME!r} has columns named by several types: {shorten(list(columns))}")
