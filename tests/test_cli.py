@@ -385,11 +385,11 @@ def test_stats_where_a_source_had_nothing(tmp_path, capsys):
 def test_stats_of_bars_with_a_gap(barred, capsys):
     """What is missing between two spans is no entry."""
     with TradeCache(barred, source=Provider("yfinance")) as cache:
-        for day in ("2012-01-02", "2012-01-06"):
+        for day in ("2012-01-03", "2012-02-03"):
             cache.store_bars("GAP", cache.bars("AAPL", day, day))
     (row,) = heard(capsys, "stats", "GAP", "--cache-dir", barred)
     assert (row["source"], row["entries"], row["rows"]) == ("local", 2, 2)
-    assert (row["first"][:10], row["last"][:10]) == ("2012-01-02", "2012-01-06")
+    assert (row["first"][:10], row["last"][:10]) == ("2012-01-03", "2012-02-03")
 
 
 def test_stats_prints_a_table(barred, capsys):

@@ -7,12 +7,13 @@ from pandas.testing import assert_frame_equal
 
 from tradecache.clock import Clock
 from tradecache.errors import NotEnumerable
-from tradecache.segments import AT_LEAST, SegmentStore, Series
+from tradecache.segments import AT_LEAST, LOCAL, SegmentStore, Series
 from tradecache.settings import Settings
 from tradecache.stack import build_stack
 
 DAY = 86_400_000_000
 SERIES = Series("sample", "AAPL", "1d")
+LOCAL_SERIES = Series(LOCAL, "AAPL", "1d")
 
 
 def bars(first, count):
@@ -179,6 +180,75 @@ def test_small_neighbours_are_put_together(make):
     assert (ours, theirs) == (1, 1)
     assert_frame_equal(frame, bars(0, days), check_freq=False)
     assert_frame_equal(fresh, bars(0, days), check_freq=False)
+
+
+def append(store, first, count, *, fetched_at, series=LOCAL_SERIES):
+    frame = bars(first, count)
+    return store.append(series, first * DAY, (first + count) * DAY, frame=frame, fetched_at=fetched_at)
+
+
+def test_bars_that_come_one_by_one_make_one_segment(make):
+    """Each grows the segment before it, over weekends too, and says when the oldest of them came."""
+
+    async def main():
+        store = make()
+        for number, day in enumerate([0, 1, 2, 5, 6]):
+            await append(store, day, 1, fetched_at=number + 1)
+        (segment,) = await store.timeline(LOCAL_SERIES)
+        return segment, await everything(store, LOCAL_SERIES), await everything(make(), LOCAL_SERIES)
+
+    segment, ours, fresh = run(main())
+    assert (segment.start, segment.end, segment.rows) == (0, 7 * DAY, 5)
+    assert (segment.fetched_at, segment.oldest, segment.fresh_until) == (5, 1, None)
+    assert ours.index.asi8.tolist() == [0, DAY, 2 * DAY, 5 * DAY, 6 * DAY]
+    assert_frame_equal(ours, fresh, check_freq=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "day"),
+    [
+        pytest.param({"count": 256}, 256, id="there are many already"),
+        pytest.param({"count": 2}, 30, id="it lies further back than a holiday"),
+        pytest.param({"count": 2, "fresh_until": 9}, 2, id="it is not final"),
+        pytest.param({"count": 0}, 1, id="it has no bars"),
+    ],
+)
+def test_bars_stay_apart(make, before, day):
+    """What is before new bars is left alone where it is large, far away, still forming or empty."""
+
+    async def main():
+        store = make()
+        await add(store, 0, fetched_at=1, series=LOCAL_SERIES, **before)
+        await append(store, day, 1, fetched_at=2)
+        return len(await store.timeline(LOCAL_SERIES))
+
+    assert run(main()) == 2
+
+
+def test_bars_with_other_columns_stay_apart(make):
+    """Bars that have a column more do not change those before them."""
+
+    async def main():
+        store = make()
+        await append(store, 0, 2, fetched_at=1)
+        frame = bars(2, 1).assign(trades=5)
+        await store.append(LOCAL_SERIES, 2 * DAY, 3 * DAY, frame=frame, fetched_at=2)
+        return [segment.rows for segment in await store.timeline(LOCAL_SERIES)]
+
+    assert run(main()) == [2, 1]
+
+
+def test_a_hole_of_a_source_is_not_filled(make):
+    """Between a source's segments a hole is a question still to ask, and they stay apart."""
+
+    async def main():
+        store = make()
+        for number in range(AT_LEAST):
+            await append(store, 2 * number, 1, fetched_at=number + 1, series=SERIES)
+        await store.tidy(SERIES)
+        return len(await store.timeline(SERIES))
+
+    assert run(main()) == AT_LEAST
 
 
 def test_what_is_still_forming_is_not_put_together(make):

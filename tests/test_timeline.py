@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradecache.timeline import Segment, Span, Timeline, clipped, cut, merged, needed
+from tradecache.timeline import FEW, Segment, Span, Timeline, clipped, cut, merged, needed
 
 WORLD = 40  # moments, small enough that a model can go through each
 NOW = 10
@@ -75,6 +75,39 @@ def test_the_order_in_which_segments_come_does_not_matter(segments):
 
 
 @given(segment_lists())
+def test_segments_may_come_one_at_a_time(segments):
+    """A timeline that grew by one segment after the other, in any order, is one of all of them."""
+    grown = Timeline()
+    for segment in segments:
+        grown = grown.with_segments([segment])
+    assert list(grown) == list(Timeline(segments))
+    assert grown.lookup(0, WORLD, NOW) == Timeline(segments).lookup(0, WORLD, NOW)
+    assert list(grown.with_segments(segments)) == list(grown)
+
+
+@given(segment_lists())
+def test_many_are_painted_as_few_are(segments):
+    """The same segments, far away from them so many others that all are painted at once, answer the same."""
+    others = [Segment(WORLD + 2 * n, WORLD + 2 * n + 1, 0, None, f"o{n}") for n in range(FEW)]
+    assert Timeline([*segments, *others]).lookup(0, WORLD, NOW) == Timeline(segments).lookup(0, WORLD, NOW)
+
+
+@given(segment_lists(), moments, st.integers(0, 9))
+def test_what_lies_before_a_moment(segments, moment, gap):
+    """It is final, seen as a whole, and between its end and the moment there is nothing at all."""
+    found = Timeline(segments).final_before(moment, gap=gap)
+    last = next((m for m in reversed(range(moment)) if owner(segments, m) is not None), None)
+    expected = None if last is None or moment - (last + 1) > gap else owner(segments, last)
+    if expected is not None and (
+        expected.fresh_until is not None
+        or expected.end != last + 1
+        or any(owner(segments, m) != expected for m in range(expected.start, expected.end))
+    ):
+        expected = None
+    assert found == expected
+
+
+@given(segment_lists())
 def test_an_overshadowed_segment_can_go(segments):
     """Without the segments of which nothing is seen, every answer is the same."""
     timeline = Timeline(segments)
@@ -84,16 +117,27 @@ def test_an_overshadowed_segment_can_go(segments):
     assert len(fewer) + len(gone) == len(timeline)
 
 
-@given(segment_lists(), st.integers(0, 12))
-def test_a_compaction_changes_no_answer(segments, max_rows):
-    """One segment in the place of each planned run leaves every state as it was, with fewer segments."""
+@given(segment_lists(), st.integers(0, 12), st.integers(0, 9))
+def test_a_compaction_changes_no_answer(segments, max_rows, gap):
+    """One segment in the place of each planned run leaves every state as it was, with fewer segments.
+
+    Only the holes between two of a run are then covered too, where there may be any.
+    """
     timeline = Timeline(segments)
-    runs = timeline.compactions(max_rows=max_rows)
+    runs = timeline.compactions(max_rows=max_rows, gap=gap)
+    holes = [
+        Segment(a.end, b.start, 0, None, f"hole{a.key}")
+        for run in runs
+        for a, b in itertools.pairwise(run)
+        if a.end < b.start
+    ]
+    assert all(hole.end - hole.start <= gap for hole in holes)
+    assert all(owner(segments, m) is None for hole in holes for m in range(hole.start, hole.end))
+    timeline = timeline.with_segments(holes)
     before = timeline.lookup(0, WORLD, NOW)
     for run in runs:
         assert len(run) > 1
         assert sum(each.rows for each in run) <= max_rows
-        assert all(a.end == b.start for a, b in itertools.pairwise(run))
         newest = max(each.fetched_at for each in run)
         together = Segment(run[0].start, run[-1].end, newest, None, f"z{run[0].key}")
         timeline = timeline.with_segments([together])  # a crash here leaves both, and that is harmless

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from tradecache.errors import InvalidInput, MissingDependency, shorten
+from tradecache.forks import fork_safe_lock
 from tradecache.intervals import Interval
 from tradecache.timeline import Range, merged
 
@@ -28,6 +29,8 @@ FIRST_BUILT = "1970-01-01"  # an exchange's calendar from then on costs what one
 WORLD = (-5_364_662_400_000_000, 7_258_118_400_000_000)  # 1800 to 2200: outside, nobody keeps hours
 
 log = logging.getLogger("tradecache")
+
+_one_at_a_time = fork_safe_lock()
 
 
 class Session(NamedTuple):
@@ -171,7 +174,8 @@ def calendar_named(name: str | None) -> Calendar:
     """
     if name is None or name == ALWAYS_OPEN.name:
         return ALWAYS_OPEN
-    return _exchange(name)
+    with _one_at_a_time:  # two would silence each other's warnings, and build everything twice
+        return _exchange(name)
 
 
 def open_windows(start: int, end: int, interval: Interval, calendar: Calendar) -> list[Range]:

@@ -104,12 +104,15 @@ class Timeline:
         self._owners = owners[changes].tolist()
 
     def with_segments(self, added: Iterable[Segment] = (), removed: Iterable[str] = ()) -> Self:
-        """Return a timeline that has some segments more and others, named by their keys, less."""
+        """Return a timeline that has some segments more and others, named by their keys, less.
+
+        One that it has already is not added again.
+        """
         gone, more = set(removed), sorted(added, key=_age)
         if not gone and (not self._segments or not more or _age(self._segments[-1]) < _age(more[0])):
             return self._with_newer(more)
-        kept = (segment for segment in self._segments if segment.key not in gone)
-        return type(self)([*kept, *more])
+        kept = {segment.key: segment for segment in self._segments if segment.key not in gone}
+        return type(self)((kept | {segment.key: segment for segment in more}).values())
 
     def _with_newer(self, segments: Sequence[Segment]) -> Self:
         result = copy(self)

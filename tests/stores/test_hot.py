@@ -150,7 +150,7 @@ def test_bytes_are_given_back(store):
 @pytest.mark.parametrize("free", ["put", "cull"])
 def test_what_has_expired_is_freed(store, clock, free):
     """The next put, of any key, frees the memory of all that has expired; so does culling."""
-    closes = np.arange(1000.0)
+    closes = np.arange(10_000.0)  # so many that they are kept as they are
     gone = weakref.ref(closes)
     run(store.put("k", {"frame": pd.DataFrame({"close": closes}, copy=False)}, ttl=10))
     run(store.put("longer", {"n": 1}, ttl=20))

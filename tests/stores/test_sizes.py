@@ -45,8 +45,19 @@ def test_looking_at_a_range_makes_no_array_of_it():
 
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
 def test_what_stands_on_its_own_is_left_alone(frame):
-    """A frame that keeps no more alive than it shows is not copied."""
-    assert compact(frame) is frame
+    """A frame that keeps no more alive than it shows is not copied, unless it is small."""
+    large = as_stored(pd.concat([frame] * 3_000))
+    assert compact(large) is large
+    assert_frame_equal(compact(frame), frame)
+
+
+def test_a_few_numbers_let_go_of_the_others():
+    """A few rows of numbers, of a million, have arrays of their own."""
+    large = bars(100_000)
+    part = compact(large.iloc[4:8])
+    assert_frame_equal(part, large.iloc[4:8])
+    assert owner(part["close"].to_numpy()).nbytes == 4 * 8 * 4
+    assert owner(part.index.asi8).nbytes == 4 * 8
 
 
 @pytest.mark.parametrize(

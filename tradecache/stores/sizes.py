@@ -27,7 +27,7 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
 
     The ten rows of a slice share the arrays of all the rows that they were cut from.
     """
-    if frame.size <= SMALL and _are_numbers(frame.dtypes.tolist()):  # copied sooner than examined
+    if 0 < frame.size <= SMALL and _are_numbers(frame.dtypes.tolist()):  # copied sooner than examined
         copy = frame.copy()
         copy.index = frame.index.copy(deep=True)
         return copy
