@@ -23,8 +23,10 @@ from tradecache import (
     StaleDataWarning,
     TradingDataCache,
     UnknownSymbol,
+    desk,
 )
 from tradecache.freshness import Adaptive, BarClose, FixedTTL
+from tradecache.layouts import wide_frame
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
 DAY = 86_400
@@ -1623,6 +1625,40 @@ class TestLayouts:
         assert (len(wide), list(wide["close"].columns)) == (0, ["AAPL", "MSFT"])
         long = two.bars(["AAPL", "MSFT"], "2024-01-06", "2024-01-07", layout="long")
         assert (len(long), list(long.columns), long.index.names) == (0, COLUMNS, ["symbol", "timestamp"])
+
+    def test_wide_frames_are_remembered(self, make, monkeypatch):
+        """A wide frame is put together once for each question, and anew when any of its bars has changed."""
+        made = []
+        monkeypatch.setattr(desk, "wide_frame", lambda frames: made.append(1) or wide_frame(frames))
+        cache = make()
+        frames = {name: every("min", "2024-01-02", "2024-01-02") * n for n, name in enumerate("ABC", 1)}
+        for name, frame in frames.items():
+            cache.store_bars(name, frame, interval="1m")
+
+        def asked(symbols, **options):
+            del made[:]
+            return cache.bars(symbols, interval="1m", **options), len(made)
+
+        first, _ = asked(["A", "B"])
+        first.iloc[:, :] = 0.0  # the caller's own
+        again, count = asked(["A", "B"])
+        assert count == 0
+        assert_frame_equal(again, wide_frame({name: frames[name] for name in "AB"}))
+        for symbols, options in (
+            (["B", "A"], {}),
+            (["A", "B", "C"], {}),
+            (["A", "B"], {"columns": ["close"]}),
+        ):
+            found, count = asked(symbols, **options)
+            names = options.get("columns", COLUMNS)
+            assert count == 1
+            assert_frame_equal(found, wide_frame({name: frames[name][names] for name in symbols}))
+
+        frames["B"].iloc[7] += 1
+        cache.store_bars("B", frames["B"].iloc[7:8], interval="1m")
+        found, count = asked(["A", "B"])
+        assert count == 1
+        assert_frame_equal(found, wide_frame({name: frames[name] for name in "AB"}))
 
     def test_symbols_twice(self, two):
         """A symbol named twice is there once."""

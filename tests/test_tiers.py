@@ -4,11 +4,14 @@ import asyncio
 import threading
 from datetime import timedelta
 
+import numpy as np
+import pandas as pd
 import pytest
 from clocks import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 from loops import run
+from pandas.testing import assert_frame_equal
 
 from tradecache.clock import Clock
 from tradecache.errors import InvalidTTL, NotStorable
@@ -93,6 +96,46 @@ def on_disk(tmp_path, clock):
     yield make
     for stack in made:
         stack.durable.close()
+
+
+def frame_of(rows):
+    return pd.DataFrame({"close": np.arange(float(rows))})
+
+
+@pytest.mark.parametrize(
+    ("rows", "compression", "served"),
+    [
+        pytest.param(1_000, "none", ["memory", "memory"], id="small"),
+        pytest.param(200_000, "none", ["disk", "memory"], id="large and mapped"),
+        pytest.param(200_000, "lz4", ["memory", "memory"], id="large and compressed"),
+    ],
+)
+def test_a_large_frame_is_mapped_by_its_first_read(on_disk, rows, compression, served):
+    """Memory need not hold twice what the durable store maps; whatever has to be decoded it keeps at once."""
+    stack = on_disk(compression=compression)
+
+    async def main():
+        await stack.frames.put("k", {"frame": frame_of(rows)}, **WHERE)
+        found = []
+        for _ in range(2):
+            value = await stack.frames.get("k", **WHERE)
+            assert_frame_equal(value["frame"], frame_of(rows))
+            found.append(SERVED_BY.get())
+        return found
+
+    assert run(main()) == served
+
+
+def test_a_large_frame_in_the_place_of_another_is_the_one_that_is_read(on_disk):
+    """Writing a frame that memory does not take lets go of the one it had."""
+    stack = on_disk()
+
+    async def main():
+        for rows in (10, 200_000):
+            await stack.frames.put("k", {"frame": frame_of(rows)}, **WHERE)
+        return len((await stack.frames.get("k", **WHERE))["frame"])
+
+    assert run(main()) == 200_000
 
 
 async def get(stack: Stack, key: str = "k"):

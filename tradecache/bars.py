@@ -21,13 +21,13 @@ from tradecache.intervals import Interval
 from tradecache.segments import Part, SegmentStore, Series, count_between, rows_between
 from tradecache.telemetry import SERVED_BY, Telemetry, Tier
 from tradecache.timeline import BARS, Range, Span, Timeline
+from tradecache.views import MANY, Views
 
 ATTEMPTS = 5  # to read what was there a moment ago: it may be compacted meanwhile, or found damaged
 SLOWEST_FIRST: tuple[Tier, ...] = ("source", "disk", "memory")
 
 
 NOTHING = pd.DataFrame()
-MANY = 1_000  # rows from several segments, and what they make together is remembered as one
 
 
 class Served(NamedTuple):
@@ -55,6 +55,7 @@ class Answer:
         requests: How many ranges the source was asked for.
         fetched: How many bars it gave.
         seconds: How long it all took.
+        parts: Which parts of which segments its bars are.
         new: The bars that were fetched for it, by the keys of their segments.
     """
 
@@ -67,11 +68,12 @@ class Answer:
     requests: int = 0
     fetched: int = 0
     seconds: float = 0.0
+    parts: list[Part] = field(default_factory=list)
     new: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def without_bars(self) -> "Answer":
         """Return what is known of the answer, without the bars themselves."""
-        return replace(self, frame=NOTHING, new={})
+        return replace(self, frame=NOTHING, parts=[], new={})
 
     @property
     def rows_served(self) -> int:
@@ -91,9 +93,16 @@ class BarBook:
     """Bars of many series, read through: what is covered and fresh is never asked for again."""
 
     def __init__(
-        self, segments: SegmentStore, flights: Flights, *, clock: Clock, telemetry: Telemetry
+        self,
+        segments: SegmentStore,
+        views: Views,
+        flights: Flights,
+        *,
+        clock: Clock,
+        telemetry: Telemetry,
     ) -> None:
         self._segments = segments
+        self._views = views
         self._flights = flights
         self._clock = clock
         self._telemetry = telemetry
@@ -229,7 +238,7 @@ class BarBook:
         """Read what is stored; return whether that is all there should be."""
         look = await self._look(asked.request, asked.provider)
         spans = look.spans()
-        whole = await self._view(answer, spans)
+        whole = self._view(answer, spans)
         is_whole, frames = True, []
         answer.spans = []
         for span in spans:
@@ -255,21 +264,23 @@ class BarBook:
             answer.is_partial = bool(missing) and not is_behind
             answer.is_stale = bool(look.to_ask(asked)) and not answer.is_partial
         if whole is None:
-            whole = self._joined(answer, spans, frames) if frames else await self._nothing(look)
+            whole = self._joined(answer, frames) if frames else await self._nothing(look)
         answer.frame = whole
         return True
 
-    async def _view(self, answer: Answer, spans: Sequence[Span]) -> pd.DataFrame | None:
+    def _view(self, answer: Answer, spans: Sequence[Span]) -> pd.DataFrame | None:
         """Return the bars of several segments as one, if they were put together before and are in memory."""
-        parts = _parts(spans)
-        is_worth_it = len(parts) > 1 and sum(span.segment.rows for span in spans if span.segment) >= MANY
-        return await self._segments.view(answer.series, parts) if is_worth_it else None
+        answer.parts = _parts(spans)
+        is_worth_it = (
+            len(answer.parts) > 1 and sum(span.segment.rows for span in spans if span.segment) >= MANY
+        )
+        return self._views.get(answer.series.collection, answer.parts) if is_worth_it else None
 
-    def _joined(self, answer: Answer, spans: Sequence[Span], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    def _joined(self, answer: Answer, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """Return frames as one, which for many rows is kept in memory under the names of its parts."""
         whole = joined(frames)
         if len(frames) > 1 and len(whole) >= MANY:
-            self._segments.keep_view(answer.series, _parts(spans), whole)
+            self._views.keep(answer.series.collection, answer.parts, whole)
         return whole
 
     async def _bars_of(self, answer: Answer, span: Span) -> tuple[Tier, pd.DataFrame | None]:

@@ -34,11 +34,13 @@ from tradecache.stack import Stack
 from tradecache.stores.local import LocalStore
 from tradecache.telemetry import Telemetry
 from tradecache.timeline import Span, clipped
+from tradecache.views import MANY, Views
 
 if TYPE_CHECKING:
     from tradecache.freshness import Freshness
     from tradecache.sources.guard import Guard
 
+WIDE = "wide"  # the collection of the frames of many symbols
 CALLER = 4  # from where warnings are issued up to the line that called `bars`
 
 log = logging.getLogger("tradecache")
@@ -71,6 +73,7 @@ class BarDesk:
             raise InvalidInput("freshness", freshness, "a policy such as tradecache.freshness.BarClose()")
         self._stack = stack
         self._segments = SegmentStore(stack)
+        self._views = Views(stack)
         self._clock = clock
         self._telemetry = telemetry
         self._freshness = freshness
@@ -89,7 +92,9 @@ class BarDesk:
         """The bars of single series."""
         if self._book is None:
             flights = Flights(self._segments.folder / "locks")
-            self._book = BarBook(self._segments, flights, clock=self._clock, telemetry=self._telemetry)
+            self._book = BarBook(
+                self._segments, self._views, flights, clock=self._clock, telemetry=self._telemetry
+            )
         return self._book
 
     def requests(
@@ -215,7 +220,25 @@ class BarDesk:
             Exception: The error of a symbol asked for alone, or the first one with on_error="raise".
         """
         _complain(answers, is_alone=is_alone, allow_stale=allow_stale, on_error=on_error)
-        return _combined(answers, is_alone=is_alone, columns=columns, layout=layout)
+        if layout == "long" or is_alone or sum(len(answer.frame) for answer in answers) < MANY:
+            return _combined(answers, is_alone=is_alone, columns=columns, layout=layout)
+        return self._wide(answers, columns)
+
+    def _wide(self, answers: Sequence[Answer], columns: Sequence[str] | None) -> pd.DataFrame:
+        """Return the bars of many symbols in one wide frame, which memory keeps.
+
+        Symbols without bars have the columns of those they have elsewhere: their parts do not say which.
+        """
+        good = [answer for answer in answers if not answer.is_partial]
+        parts = [(answer.series, *answer.parts) for answer in good]
+        key = [columns if columns is None else tuple(columns), *parts]
+        is_told = all(answer.parts for answer in good)
+        whole = self._views.get(WIDE, key) if is_told else None
+        if whole is None:
+            whole = _combined(answers, is_alone=False, columns=columns, layout="wide")
+            if is_told:
+                self._views.keep(WIDE, key, whole)
+        return whole
 
     def explain(self) -> pd.DataFrame:
         """Return where the last answers came from."""

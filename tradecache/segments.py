@@ -3,7 +3,6 @@
 import logging
 import secrets
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote
 
 import pandas as pd
-import xxhash
 from pydantic_core import from_json
 
 from tradecache.errors import EntryTooLarge, NotEnumerable, NotStorable
@@ -24,7 +22,6 @@ from tradecache.timeline import Segment, Timeline
 PREFIX = "bars/"
 LOCAL = "local"
 """The source of a user's own bars, a name which no other source may have."""
-VIEWS = "views/"  # collections of the memory tier only
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEVELS = (256, 4_096, 65_536, 1_048_576)  # rows: small neighbours are put together up to these, in turn
 AT_LEAST = 16  # segments of a level before they are put together, so that each row is copied once a level
@@ -182,20 +179,6 @@ class SegmentStore:
         """Whether memory has the bars of a segment."""
         return segment is not None and self._stack.tiers.holds(segment.key, collection=series.collection)
 
-    async def view(self, series: Series, parts: Sequence[Part]) -> pd.DataFrame | None:
-        """Return what some parts of segments make together, if memory has it."""
-        self._stack.tiers.look()
-        value = await self._stack.memory.get(_view_key(parts), collection=VIEWS + series.collection)
-        return None if value is None else value[FRAME]
-
-    def keep_view(self, series: Series, parts: Sequence[Part], frame: pd.DataFrame) -> None:
-        """Have memory keep what some parts of segments make together."""
-        key, collection = _view_key(parts), VIEWS + series.collection
-        memory = self._stack.memory
-        generation = memory.generation(key, collection=collection)
-        with suppress(NotStorable):  # a column may be text in one part and numbers in another
-            memory.fill(key, {FRAME: frame}, collection=collection, ttl=None, generation=generation)
-
     async def trim(self, series: Series, segment: Segment, start: int, end: int) -> None:
         """Delete what a segment says of [start, end): what is left of it is stored first, then it is deleted."""
         value, ttl = await self._stack.frames.ttl(segment.key, collection=series.collection)
@@ -290,10 +273,6 @@ def _are_alike(frames: Sequence[pd.DataFrame]) -> bool:
     """Whether frames have the same columns of the same types."""
     names, dtypes = frames[0].columns, frames[0].dtypes.tolist()
     return all(frame.columns.equals(names) and frame.dtypes.tolist() == dtypes for frame in frames[1:])
-
-
-def _view_key(parts: Sequence[Part]) -> str:
-    return xxhash.xxh3_128_hexdigest(repr(parts).encode())
 
 
 def count_between(frame: pd.DataFrame, start: int, end: int) -> int:

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsFloat
 
+import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
 from key_value.aio.wrappers.passthrough_cache import PassthroughCacheWrapper
 
 from tradecache.clock import Clock, checked_ttl
 from tradecache.stores.hot import HotStore
+from tradecache.stores.sizes import bytes_of_arrays
+from tradecache.stores.values import FRAME
 from tradecache.telemetry import SERVED_BY
 
 
@@ -18,6 +21,16 @@ class TieredCache(PassthroughCacheWrapper):
     has a generation); a write enters memory once it is durable. Before memory is asked, `foreign_commits`
     tells whether another process wrote: then everything in memory is looked up anew. `ttl` tells the truth of
     the durable store. That makes a frame anew for each `get`: nobody else has its arrays.
+
+    Args:
+        durable: The store that counts.
+        memory: The memory tier.
+        counted_memory: The memory tier behind its statistics.
+        clock: What time it is.
+        memory_ttl: Seconds after which memory asks the durable store again.
+        foreign_commits: Returns a number that grows when another process has written.
+        max_copied: Bytes of the largest frame that a write brings into memory, None for any: where the durable
+            store maps larger ones, the first read costs next to nothing, and memory is not taken twice.
     """
 
     def __init__(
@@ -29,6 +42,7 @@ class TieredCache(PassthroughCacheWrapper):
         clock: Clock,
         memory_ttl: float,
         foreign_commits: Callable[[], int],
+        max_copied: int | None = None,
     ) -> None:
         super().__init__(durable, counted_memory, maximum_ttl=memory_ttl, missing_ttl=memory_ttl)
         self._memory = memory
@@ -36,6 +50,7 @@ class TieredCache(PassthroughCacheWrapper):
         self._clock = clock
         self._memory_ttl = memory_ttl
         self._foreign_commits = foreign_commits
+        self._max_copied = max_copied
         self.look()  # what was committed before is no news to an empty memory
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
@@ -80,15 +95,16 @@ class TieredCache(PassthroughCacheWrapper):
         collection: str | None = None,
         ttl: SupportsFloat | None = None,
     ) -> None:
-        """Store a value durably, then in memory."""
+        """Store a value durably, then in memory, unless it is a frame that the durable store maps."""
         seconds = checked_ttl(ttl)
         began, generation = self._clock.seconds(), self._memory.invalidate(key, collection=collection)
         filled = False
         try:
             await self.primary_key_value.put(key, value, collection=collection, ttl=seconds)
-            filled = self._fill(
-                key, value, collection=collection, ttl=seconds, generation=generation, began=began
-            )
+            if not self._is_mapped(value):
+                filled = self._fill(
+                    key, value, collection=collection, ttl=seconds, generation=generation, began=began
+                )
         finally:
             if not filled:
                 self._memory.invalidate(key, collection=collection)
@@ -127,6 +143,12 @@ class TieredCache(PassthroughCacheWrapper):
         epoch = self._foreign_commits()
         if epoch != self._memory.epoch:
             self._memory.distrust(epoch)
+
+    def _is_mapped(self, value: Mapping[str, Any]) -> bool:
+        frame = value.get(FRAME)
+        if self._max_copied is None or not isinstance(frame, pd.DataFrame):
+            return False
+        return bytes_of_arrays(frame) > self._max_copied
 
     def _writing(self, addresses: Sequence[tuple[str | None, str]]) -> "Invalidating":
         return Invalidating(self._memory, addresses)

@@ -1,3 +1,4 @@
+import io
 import mmap
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from tradecache.errors import NotStorable
-from tradecache.stores.arrow import decode_frame, encode_frame
+from tradecache.stores.arrow import as_table, decode_frame, write_table
 from tradecache.stores.values import normal_value
 
 COMPRESSIONS = ["none", "lz4", "zstd"]
@@ -30,10 +31,17 @@ def mapped(tmp_path):
     return write_and_map
 
 
+def encoded(frame: pd.DataFrame, compression: str = "none") -> bytes:
+    """Return the bytes of a frame's file."""
+    file = io.BytesIO()
+    write_table(as_table(frame), file, compression=compression)
+    return file.getvalue()
+
+
 def through_memory(frame: pd.DataFrame, compression: str = "none") -> pd.DataFrame:
     """Encode and decode a frame through an anonymous mapping."""
-    content = encode_frame(frame, compression=compression)
-    mapping = mmap.mmap(-1, content.size)
+    content = encoded(frame, compression=compression)
+    mapping = mmap.mmap(-1, len(content))
     mapping.write(content)
     return decode_frame(mapping)
 
@@ -43,8 +51,18 @@ def through_memory(frame: pd.DataFrame, compression: str = "none") -> pd.DataFra
 def test_a_frame_comes_back(mapped, name, compression):
     """Every frame that may be stored is equal after the trip through a file, at any compression."""
     frame = normal_value({"frame": FRAMES[name]})[0]["frame"]
-    result = decode_frame(mapped(encode_frame(frame, compression=compression)))
+    result = decode_frame(mapped(encoded(frame, compression=compression)))
     assert_frame_equal(result, as_stored(FRAMES[name]), check_index_type=True)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_table_is_what_pyarrow_makes(name):
+    """Also where the long way of pyarrow is not taken, table and schema are what it would have made."""
+    frame = normal_value({"frame": FRAMES[name]})[0]["frame"]
+    expected = pa.Table.from_pandas(frame, preserve_index=None)
+    table = as_table(frame)
+    assert table.schema.equals(expected.schema, check_metadata=True)
+    assert table.equals(expected)
 
 
 NUMBERS = [
@@ -91,7 +109,7 @@ def test_numbers_come_back_to_the_bit(dtypes, rows, unit, tz, compression, seed)
 )
 def test_plain_columns_lie_on_the_mapping(mapped, name):
     """Uncompressed numbers and times are not copied: they are the bytes of the mapped file."""
-    mapping = mapped(encode_frame(normal_value({"frame": FRAMES[name]})[0]["frame"], compression="none"))
+    mapping = mapped(encoded(normal_value({"frame": FRAMES[name]})[0]["frame"]))
     frame = decode_frame(mapping)
     bytes_of_file = np.frombuffer(mapping, dtype="uint8")
     for column in frame:
@@ -104,7 +122,7 @@ def test_plain_columns_lie_on_the_mapping(mapped, name):
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_the_last_holder_may_write(mapped, name, compression):
     """A decoded frame can be written to in place, also when nobody else holds its arrays."""
-    frame = decode_frame(mapped(encode_frame(FRAMES[name], compression=compression)))
+    frame = decode_frame(mapped(encoded(FRAMES[name], compression=compression)))
     frame.iloc[0, 0] = 42.0
     frame["close"] *= 0.0
     assert (frame.iloc[0, 0], frame["close"].iloc[-1]) == ({"text": 0.0}.get(name, 42.0), 0.0)
@@ -113,7 +131,7 @@ def test_the_last_holder_may_write(mapped, name, compression):
 def test_other_tools_can_read_it(tmp_path):
     """The file is plain Arrow IPC: one record batch, with pandas' own metadata, read by pandas itself."""
     path = tmp_path / "bars.arrow"
-    path.write_bytes(encode_frame(daily(1000), compression="none"))
+    path.write_bytes(encoded(daily(1000)))
     with pa.memory_map(str(path)) as file:
         assert pa.ipc.open_file(file).num_record_batches == 1
     assert_frame_equal(pd.read_feather(path), as_stored(daily(1000)))
@@ -132,7 +150,7 @@ def test_files_of_others_can_be_read(mapped):
 def test_what_arrow_has_no_type_for_is_refused(name):
     """A column that Arrow cannot hold is an error that says so."""
     with pytest.raises(NotStorable, match="Arrow cannot hold its frame"):
-        encode_frame(WITHOUT_ARROW_TYPE[name], compression="none")
+        as_table(WITHOUT_ARROW_TYPE[name])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 import mmap
 from collections.abc import Hashable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,36 +21,46 @@ NO_NAMES = pd.Index([], dtype="str")
 """Made now because pandas and pyarrow load each other with the first text, which a first read need not wait for."""
 
 
-def encode_frame(frame: pd.DataFrame, *, compression: str) -> pa.Buffer:
-    """Return `frame` as an Arrow IPC file, readable by pyarrow, polars and DuckDB.
+class Writable(Protocol):
+    """A file to write to."""
+
+    def write(self, content: pa.Buffer) -> Any:
+        """Write all of `content`."""
+
+
+def as_table(frame: pd.DataFrame) -> pa.Table:
+    """Return `frame` in Arrow's form, numbers in the memory where they lie.
 
     Args:
         frame: As `normal_value` leaves it: unique column names, nothing that Arrow would rename.
-        compression: "none", "lz4" or "zstd", for each of the file's buffers.
 
     Raises:
         NotStorable: When Arrow has no type for a column; the message names it.
     """
     batch = _plain_batch(frame)
+    if batch is not None:
+        return pa.table(batch)
     try:
-        table = pa.Table.from_pandas(frame, preserve_index=None) if batch is None else pa.table(batch)
+        return pa.Table.from_pandas(frame, preserve_index=None).combine_chunks()
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise NotStorable(f"Arrow cannot hold its frame: {error}") from error
+
+
+def write_table(table: pa.Table, file: Writable, *, compression: str) -> None:
+    """Write a table as an Arrow IPC file, readable by pyarrow, polars and DuckDB.
+
+    Args:
+        table: What `as_table` returned.
+        file: Where to; a large table comes column by column, without a copy of all of it.
+        compression: "none", "lz4" or "zstd", for each of the file's buffers.
+    """
+    is_large = table.nbytes >= LARGE
+    sink = pa.PythonFile(file, mode="w") if is_large else pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
-    if compression != "none" or table.nbytes < LARGE:
-        sink = pa.BufferOutputStream()
-        _write(table, sink, options)
-        return sink.getvalue()
-    size = pa.MockOutputStream()  # a large buffer is allocated once, and not again each time it has grown
-    _write(table, size, options)
-    buffer = pa.py_buffer(np.empty(size.size(), dtype="uint8"))
-    _write(table, pa.FixedSizeBufferWriter(buffer), options)
-    return buffer
-
-
-def _write(table: pa.Table, sink: Any, options: pa.ipc.IpcWriteOptions) -> None:
     with pa.ipc.new_file(sink, table.schema, options=options) as writer:
-        writer.write_table(table.combine_chunks(), max_chunksize=max(1, table.num_rows))
+        writer.write_table(table, max_chunksize=max(1, table.num_rows))
+    if not is_large:
+        file.write(sink.getvalue())
 
 
 def _plain_batch(frame: pd.DataFrame) -> pa.RecordBatch | None:

@@ -414,10 +414,10 @@ class LocalStore(AsyncKeyValue):
         return row
 
     def _write_payload(self, collection: str, key: str, frame: pd.DataFrame) -> Payload:
-        content = self._payloads.encode(frame)
-        self._check_size(collection, key, content.size)
         try:
-            return self._payloads.write(collection, key, content)
+            return self._payloads.write(
+                collection, key, frame, check=lambda size: self._check_size(collection, key, size)
+            )
         except OSError as error:
             raise self._access.meaning(error) from error
 

@@ -6,15 +6,15 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import pandas as pd
 import pyarrow as pa
 import xxhash
 
-from tradecache.stores.arrow import decode_frame, encode_frame
+from tradecache.stores.arrow import as_table, decode_frame, write_table
 from tradecache.stores.disk import QUARANTINE, quarantined, sync_folder
 
 SUFFIX = ".arrow"
@@ -59,30 +59,41 @@ class Payloads:
         self._verified: dict[str, tuple[int, int]] = {}
         self._root = os.path.realpath(folder)
 
-    def encode(self, frame: pd.DataFrame) -> pa.Buffer:
-        """Return the bytes that `write` would store."""
-        return encode_frame(frame, compression=self._compression)
+    def write(
+        self, collection: str, key: str, frame: pd.DataFrame, *, check: Callable[[int], None] | None = None
+    ) -> Payload:
+        """Write `frame` into a new file, and return where it is.
 
-    def write(self, collection: str, key: str, content: pa.Buffer) -> Payload:
-        """Write `content` into a new file, and return where it is.
+        Args:
+            collection: Its collection.
+            key: Its key.
+            frame: As `normal_value` leaves it.
+            check: Told the size of the file in bytes; when it raises, nothing is stored.
 
         Raises:
+            NotStorable: When Arrow cannot hold the frame.
             OSError: When the file cannot be written; then no part of it is left.
         """
+        table = as_table(frame)
         where = "/".join(safe_name(part) for part in collection.split("/", MAX_DEPTH - 1))
         name = f"{safe_name(key)}.{secrets.token_hex(8)}{SUFFIX}"
         directory = self.folder / where
         self._make(directory)
         temporary = directory / f".{name}.tmp"
         try:
-            self._write(temporary, content)
+            with _NewFile(temporary) as file:
+                write_table(table, file, compression=self._compression)
+                if check is not None:
+                    check(file.size)
+                if self._fsync:
+                    os.fsync(file.descriptor)
             temporary.rename(directory / name)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         if self._fsync:
             sync_folder(directory)
-        return Payload(f"{where}/{name}", content.size, checksum(content))
+        return Payload(f"{where}/{name}", file.size, file.checksum)
 
     def _make(self, directory: Path) -> None:
         """Make a folder and those above it, each for its owner only."""
@@ -90,15 +101,6 @@ class Payloads:
             return
         self._make(directory.parent)
         directory.mkdir(exist_ok=True, mode=0o700)
-
-    def _write(self, path: Path, content: pa.Buffer) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - from a descriptor, for its mode
-            view = memoryview(content)
-            while view:
-                view = view[file.write(view[:CHUNK]) :]
-            if self._fsync:
-                os.fsync(file.fileno())
 
     def read(self, payload: Payload) -> pd.DataFrame:
         """Return the frame in a payload's file, mapped where it is uncompressed.
@@ -207,6 +209,40 @@ class Payloads:
                         continue  # removed by another process since it was listed
 
 
+class _NewFile:
+    """A file for its owner only, which is made, and whose checksum is known once all is written."""
+
+    closed = False  # what pyarrow asks of a file
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        self.descriptor = os.open(path, flags, 0o600)
+        self.size = 0
+        self._hash = xxhash.xxh3_64()
+
+    def write(self, content: pa.Buffer) -> None:
+        """Write all of `content`, of which only what is left of a large piece is held up by a busy disk."""
+        view = memoryview(content)
+        self._hash.update(view)
+        self.size += len(view)
+        while view:
+            view = view[os.write(self.descriptor, view[:CHUNK]) :]
+
+    def flush(self) -> None:
+        """Do nothing: what is written is with the system."""
+
+    @property
+    def checksum(self) -> int:
+        """The checksum of what was written."""
+        return _signed(self._hash.intdigest())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+
 def _content(descriptor: int, size: int) -> mmap.mmap | bytearray:
     if size >= MAPPED:
         return mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
@@ -218,9 +254,13 @@ def _content(descriptor: int, size: int) -> mmap.mmap | bytearray:
     return content
 
 
-def checksum(content: pa.Buffer | mmap.mmap | bytearray) -> int:
+def checksum(content: mmap.mmap | bytearray) -> int:
     """Return the xxh3 (64 bits) of some bytes as the signed integer that SQLite stores."""
-    return xxhash.xxh3_64_intdigest(content) - 2**63
+    return _signed(xxhash.xxh3_64_intdigest(content))
+
+
+def _signed(digest: int) -> int:
+    return digest - 2**63
 
 
 def safe_name(text: str) -> str:
