@@ -121,10 +121,11 @@ class Look(NamedTuple):
 
     def spans(self) -> list[Span]:
         """Return what is stored, and what is not, in order; somebody's own bars that have expired are not."""
-        timeline = self.timeline
-        if self.provider is None and any(segment.state(self.now) == "stale" for segment in timeline):
-            timeline = Timeline(segment for segment in timeline if segment.state(self.now) != "stale")
-        return timeline.lookup(*self.bounds, self.now)
+        spans = self.timeline.lookup(*self.bounds, self.now)
+        if self.provider is None and any(span.state == "stale" for span in spans):
+            kept = (segment for segment in self.timeline if segment.state(self.now) != "stale")
+            spans = Timeline(kept).lookup(*self.bounds, self.now)
+        return spans
 
     def to_ask(self, asked: "Look | None" = None) -> list[Range]:
         """Return the ranges to ask the source for: what is missing or stale, and worth a question.

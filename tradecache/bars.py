@@ -137,8 +137,8 @@ class BarBook:
         look = Look(request, provider, timeline, self._clock.micros())
         if look.to_ask() or look.soon_stale(self._requests[request.series] + 1):
             return False
-        segments = [span.segment for span in look.spans() if _has_rows(span)]
-        return bool(segments) and all(self._segments.holds(request.series, each) for each in segments)
+        keys = [span.segment.key for span in look.spans() if span.segment and span.segment.rows]
+        return bool(keys) and self._segments.hold(request.series, keys)
 
     async def store(
         self, series: Series, frame: pd.DataFrame, interval: Interval, *, ttl: float | None

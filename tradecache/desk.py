@@ -125,17 +125,21 @@ class BarDesk:
         ]
 
     async def answers(self, requests: Sequence[Request], *, source: Any = None) -> list[Answer]:
-        """Answer several requests; what goes wrong with one is its answer's `error`.
-
-        Those that need neither the disk nor a source are answered without giving way to anybody.
-        """
+        """Answer several requests; what goes wrong with one is its answer's `error`."""
         if self.answers_at_once(requests, source=source):
-            found = [await self._answer(request, source) for request in requests]
-        else:
-            await asyncio.sleep(0)  # tasks need a loop, and `finish` has none
-            found = list(await asyncio.gather(*(self._answer(request, source) for request in requests)))
-        self.last = [each.without_bars() for each in found]  # which would keep more in memory than is allowed
-        return found
+            return await self.answers_in_turn(requests, source=source)
+        await asyncio.sleep(0)  # tasks need a loop, and `finish` has none
+        return self._noted(await asyncio.gather(*(self._answer(request, source) for request in requests)))
+
+    async def answers_in_turn(self, requests: Sequence[Request], *, source: Any = None) -> list[Answer]:
+        """Answer several requests as `answers` does, without giving way to anybody if all `answers_at_once`."""
+        return self._noted([await self._answer(request, source) for request in requests])
+
+    def _noted(self, answers: list[Answer]) -> list[Answer]:
+        self.last = [
+            each.without_bars() for each in answers
+        ]  # which would keep more in memory than is allowed
+        return answers
 
     def answers_at_once(self, requests: Sequence[Request], *, source: Any = None) -> bool:
         """Whether everything that is asked for is in memory, and fresh."""

@@ -123,7 +123,7 @@ class TradeCache:
         answers = None
         if desk.answers_at_once(asked, source=source):
             with contextlib.suppress(Unfinished):  # it went out of memory this instant
-                answers = finish(desk.answers(asked, source=source))
+                answers = finish(desk.answers_in_turn(asked, source=source))
         if answers is None:
             answers = self._run(desk.answers(asked, source=source))
         return desk.hand_out(

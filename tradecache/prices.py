@@ -151,8 +151,8 @@ class PriceBook:
     def answers_at_once(self, symbol: str, data_id: str) -> bool:
         """Whether `get` can be answered in any thread, without an event loop: by memory or by a folder."""
         store = self._stack.durable
-        return isinstance(store, LocalStore) or self._stack.tiers.holds(
-            checked_id(data_id), collection=PREFIX + checked_symbol(symbol)
+        return isinstance(store, LocalStore) or self._stack.tiers.hold(
+            [checked_id(data_id)], collection=PREFIX + checked_symbol(symbol)
         )
 
     async def latest(self, symbol: str) -> Latest | None:

@@ -175,9 +175,9 @@ class SegmentStore:
         frame = await self.frame(series, segment)
         return 0 if frame is None else count_between(frame, start, end)
 
-    def holds(self, series: Series, segment: Segment | None) -> bool:
-        """Whether memory has the bars of a segment."""
-        return segment is not None and self._stack.tiers.holds(segment.key, collection=series.collection)
+    def hold(self, series: Series, keys: Iterable[str]) -> bool:
+        """Whether memory has the bars of all these segments."""
+        return self._stack.tiers.hold(keys, collection=series.collection)
 
     async def trim(self, series: Series, segment: Segment, start: int, end: int) -> None:
         """Delete what a segment says of [start, end): what is left of it is stored first, then it is deleted."""

@@ -1,6 +1,6 @@
 """Which tier answers, and what may enter memory?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsFloat
 
 import pandas as pd
@@ -133,10 +133,10 @@ class TieredCache(PassthroughCacheWrapper):
         with self._writing([(collection, key) for key in keys]):
             return await self.primary_key_value.delete_many(keys, collection=collection)
 
-    def holds(self, key: str, *, collection: str) -> bool:
-        """Whether memory could serve this key now, without counting the question."""
+    def hold(self, keys: Iterable[str], *, collection: str) -> bool:
+        """Whether memory could serve all of these keys now, without counting the question."""
         self.look()
-        return self._memory.holds(key, collection=collection)
+        return all(self._memory.holds(key, collection=collection) for key in keys)
 
     def look(self) -> None:
         """Distrust what is in memory if another process has written."""
