@@ -194,8 +194,8 @@ def test_bars_that_come_one_by_one_make_one_segment(make):
         store = make()
         for number, day in enumerate([0, 1, 2, 5, 6]):
             await append(store, day, 1, fetched_at=number + 1)
-        (segment,) = await store.timeline(LOCAL_SERIES)
-        return segment, await everything(store, LOCAL_SERIES), await everything(make(), LOCAL_SERIES)
+        (span,) = (await store.timeline(LOCAL_SERIES)).spans(now=9)
+        return span.segment, await everything(store, LOCAL_SERIES), await everything(make(), LOCAL_SERIES)
 
     segment, ours, fresh = run(main())
     assert (segment.start, segment.end, segment.rows) == (0, 7 * DAY, 5)

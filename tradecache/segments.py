@@ -27,7 +27,8 @@ LEVELS = (256, 4_096, 65_536, 1_048_576)  # rows: small neighbours are put toget
 AT_LEAST = 16  # segments of a level before they are put together, so that each row is copied once a level
 GAP = (
     7 * 86_400_000_000
-)  # microseconds between a user's own bars, as over a holiday, of which no source is asked
+)  # microseconds between somebody's own bars, as over a holiday: no source is asked there
+MANY_SERIES = 1_000  # whose last few bars are at hand when another one comes
 
 log = logging.getLogger("tradecache")
 
@@ -63,6 +64,7 @@ class SegmentStore:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._timelines: dict[Series, tuple[int, Timeline]] = {}
+        self._last: dict[Series, tuple[str, pd.DataFrame]] = {}  # what was appended to; nobody else has these
 
     @property
     def folder(self) -> Path:
@@ -143,21 +145,23 @@ class SegmentStore:
     ) -> None:
         """Store final bars for [start, end), together with those before them where these are few.
 
-        So bars that come one by one are not read one by one. The segment in whose place the new one is stays
-        until that is stored, and they agree.
+        So bars that come one by one are not read one by one. The segment in whose place the new one comes is
+        overshadowed, and agrees; `tidy` deletes it in time.
         """
+        oldest = None
         before = (await self.timeline(series)).final_before(start, gap=_gap(series))
         if before is not None and 0 < before.rows <= LEVELS[0] - len(frame):
-            older = await self._stored(series, before)
+            key, older = self._last.pop(series, ("", None))
+            if key != before.key:
+                older = await self._stored(series, before)
             if older is not None and _are_alike([older, frame]):
-                oldest = before.oldest or before.fetched_at
-                await self.put(
-                    series, before.start, end, frame=pd.concat([older, frame]), fetched_at=fetched_at,
-                    fresh_until=None, oldest=oldest,
-                )  # fmt: skip
-                await self.remove(series, [before.key])
-                return
-        await self.put(series, start, end, frame=frame, fetched_at=fetched_at, fresh_until=None)
+                start, oldest = before.start, before.oldest or before.fetched_at
+                frame = pd.concat([older, frame])
+        segment = await self.put(
+            series, start, end, frame=frame, fetched_at=fetched_at, fresh_until=None, oldest=oldest
+        )
+        if oldest is not None and len(self._last) < MANY_SERIES:
+            self._last[series] = segment.key, frame
 
     async def frame(self, series: Series, segment: Segment) -> pd.DataFrame | None:
         """Return the bars of a segment that has some; None when it is gone, which makes its range missing."""
