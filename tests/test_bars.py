@@ -23,7 +23,7 @@ from tradecache import (
     StaleDataWarning,
     TradingDataCache,
     UnknownSymbol,
-    desk,
+    delivery,
 )
 from tradecache.freshness import Adaptive, BarClose, FixedTTL
 from tradecache.layouts import wide_frame
@@ -1629,7 +1629,7 @@ class TestLayouts:
     def test_wide_frames_are_remembered(self, make, monkeypatch):
         """A wide frame is put together once for each question, and anew when any of its bars has changed."""
         made = []
-        monkeypatch.setattr(desk, "wide_frame", lambda frames: made.append(1) or wide_frame(frames))
+        monkeypatch.setattr(delivery, "wide_frame", lambda frames: made.append(1) or wide_frame(frames))
         cache = make()
         frames = {name: every("min", "2024-01-02", "2024-01-02") * n for n, name in enumerate("ABC", 1)}
         for name, frame in frames.items():

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import warnings
 from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
@@ -16,16 +15,11 @@ from tradecache.bars import Answer, BarBook
 from tradecache.bridge import in_thread
 from tradecache.calendars import ALWAYS_OPEN, Calendar, calendar_named, open_windows
 from tradecache.clock import TTL, Clock, checked_ttl
-from tradecache.errors import (
-    InvalidInput,
-    MissingBarsWarning,
-    MissingDependency,
-    StaleDataWarning,
-    UnknownSymbol,
-)
+from tradecache.delivery import hand_out
+from tradecache.errors import InvalidInput, MissingDependency, UnknownSymbol
 from tradecache.flights import Flights
 from tradecache.intervals import interval_of
-from tradecache.layouts import Layout, OnError, chosen_columns, long_frame, wide_frame
+from tradecache.layouts import Layout, OnError
 from tradecache.models import checked_symbol
 from tradecache.provenance import Covered
 from tradecache.ranges import Moment
@@ -34,14 +28,11 @@ from tradecache.stack import Stack
 from tradecache.stores.local import LocalStore
 from tradecache.telemetry import Telemetry
 from tradecache.timeline import Span, clipped
-from tradecache.views import MANY, Views
+from tradecache.views import Views
 
 if TYPE_CHECKING:
     from tradecache.freshness import Freshness
     from tradecache.sources.guard import Guard
-
-WIDE = "wide"  # the collection of the frames of many symbols
-CALLER = 4  # from where warnings are issued up to the line that called `bars`
 
 log = logging.getLogger("tradecache")
 
@@ -136,9 +127,7 @@ class BarDesk:
         return self._noted([await self._answer(request, source) for request in requests])
 
     def _noted(self, answers: list[Answer]) -> list[Answer]:
-        self.last = [
-            each.without_bars() for each in answers
-        ]  # which would keep more in memory than is allowed
+        self.last = [each.without_bars() for each in answers]  # with them more is in memory than may be
         return answers
 
     def answers_at_once(self, requests: Sequence[Request], *, source: Any = None) -> bool:
@@ -223,26 +212,10 @@ class BarDesk:
         Raises:
             Exception: The error of a symbol asked for alone, or the first one with on_error="raise".
         """
-        _complain(answers, is_alone=is_alone, allow_stale=allow_stale, on_error=on_error)
-        if layout == "long" or is_alone or sum(len(answer.frame) for answer in answers) < MANY:
-            return _combined(answers, is_alone=is_alone, columns=columns, layout=layout)
-        return self._wide(answers, columns)
-
-    def _wide(self, answers: Sequence[Answer], columns: Sequence[str] | None) -> pd.DataFrame:
-        """Return the bars of many symbols in one wide frame, which memory keeps.
-
-        Symbols without bars have the columns of those they have elsewhere: their parts do not say which.
-        """
-        good = [answer for answer in answers if not answer.is_partial]
-        parts = [(answer.series, *answer.parts) for answer in good]
-        key = [columns if columns is None else tuple(columns), *parts]
-        is_told = all(answer.parts for answer in good)
-        whole = self._views.get(WIDE, key) if is_told else None
-        if whole is None:
-            whole = _combined(answers, is_alone=False, columns=columns, layout="wide")
-            if is_told:
-                self._views.keep(WIDE, key, whole)
-        return whole
+        return hand_out(
+            answers, self._views, is_alone=is_alone, columns=columns, layout=layout,
+            allow_stale=allow_stale, on_error=on_error,
+        )  # fmt: skip
 
     def explain(self) -> pd.DataFrame:
         """Return where the last answers came from."""
@@ -378,56 +351,6 @@ class BarDesk:
             provider = await self._provider(series, None)
             known = None if provider is None else provider.calendar
         return known or ALWAYS_OPEN
-
-
-def _combined(
-    answers: Sequence[Answer], *, is_alone: bool, columns: Sequence[str] | None, layout: Layout
-) -> pd.DataFrame:
-    """Return the bars of some answers in one frame: flat for a symbol alone, else wide or long."""
-    good = {answer.series.symbol: answer.frame for answer in answers if not answer.is_partial}
-    if is_alone and layout == "wide":
-        return chosen_columns(next(iter(good.values())), columns)
-    interval = answers[0].series.interval if answers else "1d"
-    frames = (
-        good
-        or {answer.series.symbol: empty_bars(interval) for answer in answers}
-        or {"": empty_bars(interval)}
-    )
-    if columns is not None:
-        everything = dict.fromkeys(name for frame in frames.values() for name in frame.columns)
-        chosen_columns(
-            pd.DataFrame(columns=list(everything)), columns
-        )  # a column that no symbol has is an error
-        frames = {
-            symbol: chosen_columns(frame, [name for name in columns if name in frame.columns])
-            for symbol, frame in frames.items()
-        }
-    whole = long_frame(frames) if layout == "long" else wide_frame(frames)
-    return whole if answers or layout == "long" else whole.iloc[:, :0]
-
-
-def _complain(answers: Sequence[Answer], *, is_alone: bool, allow_stale: bool, on_error: OnError) -> None:
-    """Raise or warn of what could not be had, and of what is stale.
-
-    Raises:
-        Exception: The error of a symbol asked for alone, or of the first with on_error="raise".
-    """
-    failed = [answer for answer in answers if answer.is_partial]
-    stale = [answer for answer in answers if answer.is_stale and not answer.is_partial]
-    wrong = failed if allow_stale else failed + stale
-    for answer in wrong:
-        answer.is_partial = True
-        if answer.error is not None and (is_alone or on_error == "raise"):
-            raise answer.error
-    if wrong and on_error != "ignore":
-        names = ", ".join(answer.series.symbol for answer in wrong[:5])
-        more = f" and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""  # noqa: PLR2004
-        text = f"{len(wrong):,} of {len(answers):,} symbols failed: {names}{more} ({wrong[0].error})"
-        warnings.warn(f"{text}; cache.failures() has them all", MissingBarsWarning, stacklevel=CALLER)
-    if allow_stale and stale:
-        names = ", ".join(answer.series.symbol for answer in stale[:5])
-        text = f"bars of {names} are not fresh, because the source failed ({stale[0].error})"
-        warnings.warn(text, StaleDataWarning, stacklevel=CALLER)
 
 
 def _check_choice(name: str, value: object, choices: Any) -> None:

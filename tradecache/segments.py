@@ -25,9 +25,7 @@ LOCAL = "local"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEVELS = (256, 4_096, 65_536, 1_048_576)  # rows: small neighbours are put together up to these, in turn
 AT_LEAST = 16  # segments of a level before they are put together, so that each row is copied once a level
-GAP = (
-    7 * 86_400_000_000
-)  # microseconds between somebody's own bars, as over a holiday: no source is asked there
+GAP = 7 * 86_400_000_000  # microseconds between two of somebody's own bars, as over a holiday
 MANY_SERIES = 1_000  # whose last few bars are at hand when another one comes
 
 log = logging.getLogger("tradecache")
@@ -64,7 +62,7 @@ class SegmentStore:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._timelines: dict[Series, tuple[int, Timeline]] = {}
-        self._last: dict[Series, tuple[str, pd.DataFrame]] = {}  # what was appended to; nobody else has these
+        self._last: dict[Series, tuple[str, pd.DataFrame]] = {}  # what was appended to: our own arrays
 
     @property
     def folder(self) -> Path:
@@ -158,7 +156,7 @@ class SegmentStore:
                 start, oldest = before.start, before.oldest or before.fetched_at
                 frame = pd.concat([older, frame])
         segment = await self.put(
-            series, start, end, frame=frame, fetched_at=fetched_at, fresh_until=None, oldest=oldest
+            series, start, end, frame=frame.copy(), fetched_at=fetched_at, fresh_until=None, oldest=oldest
         )
         if oldest is not None and len(self._last) < MANY_SERIES:
             self._last[series] = segment.key, frame
