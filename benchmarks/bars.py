@@ -13,7 +13,7 @@ cache. The last 25 bars are asked for by a range of time everywhere. Wide frames
 appended one at a time, 500 to each of 3 series of 98,280; Parquet and diskcache, which write the whole series
 anew, append only the first 10. Every store runs as it comes.
 
-All contenders take turns in each round, and each figure is the median over the rounds. Before the rounds all
+All contenders take turns in each round, another one first each time, and each figure is the median over the rounds. Before the rounds all
 must give the same answer. The ratio is ArcticDB's figure over ours, or where the goal says so, our own from before.
 
     python benchmarks/bars.py [--json] [--rounds 7] [--peers FOLDER] [--save]
@@ -28,12 +28,12 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,7 @@ PROGRAM = str(Path(__file__).with_name("contenders.py"))
 COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """The environment in which processes find compiled modules."""
 
+T = TypeVar("T")
 Question = list[str]
 Costs = dict[str, dict[str, float]]
 """Medians by what was measured and contender."""
@@ -174,14 +175,20 @@ def lists() -> dict[str, dict[str, list[float]]]:
     return defaultdict(lambda: defaultdict(list))
 
 
+def in_turn(contenders: Sequence[T], number: int) -> list[T]:
+    """Return the contenders with another one first in each round, so that none always follows the same one."""
+    first = number % len(contenders)
+    return [*contenders[first:], *contenders[:first]]
+
+
 def measure_memory(children: list[Child], questions: Mapping[str, Question], rounds: int) -> Costs:
     """Ask what was asked before, in processes that stay."""
     for question in questions.values():
         agree(children, question)
     found = lists()
-    for _ in range(rounds):
+    for number in range(rounds):
         for what, question in questions.items():
-            for child in children:
+            for child in in_turn(children, number):
                 found[what][child.name].append(child.ask("time", question))
     return medians(found)
 
@@ -193,7 +200,7 @@ def measure_first(
     took, added, imports = lists(), lists(), lists()
     for number in range(rounds + 1):
         for what, question in questions.items():
-            for name, python in pythons.items():
+            for name, python in in_turn(list(pythons.items()), number):
                 command = [python, PROGRAM, "once", name, str(folder), *question]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=COMPILED)
                 seconds, resident, imported = json.loads(done.stdout)
@@ -207,7 +214,7 @@ def measure_first(
 def measure_writes(children: list[Child], rounds: int) -> dict[str, float]:
     found = lists()
     for number in range(2 * rounds):
-        for child in children:
+        for child in in_turn(children, number):
             found["write"][child.name].append(child.ask("write", f"WRITTEN{number}"))
     return medians(found)["write"]
 

@@ -1698,6 +1698,26 @@ class TestOwnership:
         assert_frame_equal(cache.bars("AAPL", *JANUARY), jan())
         assert_frame_equal(make(source).bars("AAPL", *JANUARY), jan())
 
+    @pytest.mark.parametrize("days", [1, 2, 60], ids=["appended to", "some", "many"])
+    def test_arrays_that_were_stored(self, make, days):
+        """Whoever stored bars may write to his arrays: what was stored stays, in memory, on disk and added to."""
+        truth = every("min", "2024-01-01", "2024-03-31").iloc[: days * 1440 - 1300]
+        later = every("min", "2024-01-01", "2024-03-31").iloc[len(truth) : len(truth) + 1]
+        arrays = {name: truth[name].to_numpy().copy() for name in COLUMNS}
+        labels = truth.index.asi8.copy()
+        index = pd.DatetimeIndex(labels.view("M8[us]"), name="timestamp", copy=False).tz_localize("UTC")
+        cache = make()
+        cache.store_bars("MINE", pd.DataFrame(arrays, index=index, copy=False), interval="1m")
+
+        for array in (*arrays.values(), labels):
+            array[:] = 7
+        assert_frame_equal(cache.bars("MINE", interval="1m"), truth, check_freq=False)
+        cache.store_bars("MINE", later, interval="1m")
+
+        expected = pd.concat([truth, later])
+        assert_frame_equal(cache.bars("MINE", interval="1m"), expected, check_freq=False)
+        assert_frame_equal(make().bars("MINE", interval="1m"), expected, check_freq=False)
+
     @pytest.mark.parametrize("symbols", ["AAPL", ["AAPL"]])
     def test_arrays(self, cache, symbols):
         """Arrays taken from an answer, where pandas lets them be written to, are the caller's as well."""

@@ -33,7 +33,13 @@ def empty_bars(interval: str | Interval) -> pd.DataFrame:
 
 
 def normal_bars(
-    frame: pd.DataFrame, *, interval: str | Interval, start: pd.Timestamp, end: pd.Timestamp, name: str = ""
+    frame: pd.DataFrame,
+    *,
+    interval: str | Interval,
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+    name: str = "",
+    copy: bool = True,
 ) -> pd.DataFrame:
     """Return what a provider sent as bars of our form, and leave `frame` as it is.
 
@@ -52,6 +58,7 @@ def normal_bars(
         start: The first moment that was asked for, as sources are given it.
         end: The first moment after it.
         name: Whose bars they are, for the log.
+        copy: Whether the result has to have arrays of its own, as whoever sent the frame may write to his.
 
     Raises:
         InvalidBars: When columns are missing, and naming each row that is no bar: a price that is missing or
@@ -64,10 +71,7 @@ def normal_bars(
     if len(frame) == 0:
         return empty_bars(kind)
     if _is_in_form(frame, kind, start, end):
-        own = frame.copy()  # whoever sent it may keep its arrays, and write to them
-        labels = frame.index.asi8.copy().view("M8[us]")  # type: ignore[attr-defined]  # of a DatetimeIndex
-        own.index = pd.DatetimeIndex(labels, name="timestamp", tz="UTC" if kind.is_intraday else None)
-        return own
+        return _own(frame, kind, copy=copy)
     notes = _Notes(name)
     labelled = _labelled(_plainly_named(frame), kind, notes)
     ordered = _ordered(labelled, notes)
@@ -76,6 +80,17 @@ def normal_bars(
     bars = _priced(_numeric(asked), notes)
     _check(bars)
     return bars
+
+
+def _own(frame: pd.DataFrame, interval: Interval, *, copy: bool) -> pd.DataFrame:
+    """Return a frame that is in form as another one, with the one object that we have for UTC."""
+    own = frame.copy(deep=copy)
+    labels = pd.DatetimeIndex(frame.index.array.view("M8[us]"), name="timestamp", copy=copy)
+    if interval.is_intraday:
+        in_utc = labels.array.view(pd.DatetimeTZDtype("us", "UTC"))  # tz_localize would copy
+        labels = pd.DatetimeIndex(in_utc, name="timestamp", copy=False)
+    own.index = labels
+    return own
 
 
 def _is_in_form(frame: pd.DataFrame, interval: Interval, start: pd.Timestamp, end: pd.Timestamp) -> bool:

@@ -150,7 +150,10 @@ class BarBook:
         """
         zone = "UTC" if interval.is_intraday else None
         start, end = (pd.Timestamp(year, 12, 31, tz=zone) for year in (1, 9999))
-        bars = normal_bars(frame, interval=interval, start=start, end=end, name=" ".join(series))
+        bars = normal_bars(
+            frame, interval=interval, start=start, end=end, name=" ".join(series),
+            copy=self._segments.keeps(frame),
+        )  # fmt: skip
         if not len(bars):
             return
         async with self._flights.alone(series.collection):

@@ -146,7 +146,7 @@ class SegmentStore:
         So bars that come one by one are not read one by one. The segment in whose place the new one comes is
         overshadowed, and agrees; `tidy` deletes it in time.
         """
-        oldest = None
+        oldest, own = None, None
         before = (await self.timeline(series)).final_before(start, gap=_gap(series))
         if before is not None and 0 < before.rows <= LEVELS[0] - len(frame):
             key, older = self._last.pop(series, ("", None))
@@ -154,12 +154,13 @@ class SegmentStore:
                 older = await self._stored(series, before)
             if older is not None and _are_alike([older, frame]):
                 start, oldest = before.start, before.oldest or before.fetched_at
-                frame = pd.concat([older, frame])
+                own = pd.concat([older, frame])
+                frame = own.copy()  # of which memory has the arrays, and whoever it hands them to
         segment = await self.put(
-            series, start, end, frame=frame.copy(), fetched_at=fetched_at, fresh_until=None, oldest=oldest
+            series, start, end, frame=frame, fetched_at=fetched_at, fresh_until=None, oldest=oldest
         )
-        if oldest is not None and len(self._last) < MANY_SERIES:
-            self._last[series] = segment.key, frame
+        if own is not None and len(self._last) < MANY_SERIES:
+            self._last[series] = segment.key, own
 
     async def frame(self, series: Series, segment: Segment) -> pd.DataFrame | None:
         """Return the bars of a segment that has some; None when it is gone, which makes its range missing."""
@@ -176,6 +177,10 @@ class SegmentStore:
             return segment.rows
         frame = await self.frame(series, segment)
         return 0 if frame is None else count_between(frame, start, end)
+
+    def keeps(self, frame: object) -> bool:
+        """Whether memory has the bars of a segment from when they are stored."""
+        return self._stack.tiers.keeps(frame)
 
     def hold(self, series: Series, keys: Iterable[str]) -> bool:
         """Whether memory has the bars of all these segments."""

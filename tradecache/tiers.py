@@ -101,7 +101,7 @@ class TieredCache(PassthroughCacheWrapper):
         filled = False
         try:
             await self.primary_key_value.put(key, value, collection=collection, ttl=seconds)
-            if not self._is_mapped(value):
+            if self.keeps(value.get(FRAME)):
                 filled = self._fill(
                     key, value, collection=collection, ttl=seconds, generation=generation, began=began
                 )
@@ -133,6 +133,12 @@ class TieredCache(PassthroughCacheWrapper):
         with self._writing([(collection, key) for key in keys]):
             return await self.primary_key_value.delete_many(keys, collection=collection)
 
+    def keeps(self, frame: object) -> bool:
+        """Whether a write brings a value with this frame, or without one, into memory, and not the first read."""
+        if self._max_copied is None or not isinstance(frame, pd.DataFrame):
+            return True
+        return bytes_of_arrays(frame) <= self._max_copied
+
     def hold(self, keys: Iterable[str], *, collection: str) -> bool:
         """Whether memory could serve all of these keys now, without counting the question."""
         self.look()
@@ -143,12 +149,6 @@ class TieredCache(PassthroughCacheWrapper):
         epoch = self._foreign_commits()
         if epoch != self._memory.epoch:
             self._memory.distrust(epoch)
-
-    def _is_mapped(self, value: Mapping[str, Any]) -> bool:
-        frame = value.get(FRAME)
-        if self._max_copied is None or not isinstance(frame, pd.DataFrame):
-            return False
-        return bytes_of_arrays(frame) > self._max_copied
 
     def _writing(self, addresses: Sequence[tuple[str | None, str]]) -> "Invalidating":
         return Invalidating(self._memory, addresses)

@@ -77,8 +77,9 @@ class Files:
     def _read(self, symbol: str, interval: str) -> pd.DataFrame:
         zone = "UTC" if interval_of(interval).is_intraday else None
         frame = _content(self._path(symbol, interval))
-        whole = {"start": pd.Timestamp(1, 1, 1, tz=zone), "end": pd.Timestamp(9999, 12, 31, tz=zone)}
-        return normal_bars(frame, interval=interval, name=f"{self.name} {symbol} {interval}", **whole)
+        first, last = pd.Timestamp(1, 1, 1, tz=zone), pd.Timestamp(9999, 12, 31, tz=zone)
+        name = f"{self.name} {symbol} {interval}"
+        return normal_bars(frame, interval=interval, start=first, end=last, name=name)
 
     def _path(self, symbol: str, interval: str) -> Path:
         listed = {path.name: path for path in self._listed(interval)}
