@@ -176,7 +176,7 @@ def lists() -> dict[str, dict[str, list[float]]]:
 
 
 def in_turn(contenders: Sequence[T], number: int) -> list[T]:
-    """Return the contenders with another one first in each round, so that none always follows the same one."""
+    """Return the contenders with another one first in each round, so that none is always first."""
     first = number % len(contenders)
     return [*contenders[first:], *contenders[:first]]
 
@@ -225,7 +225,7 @@ def measure_appends(children: list[Child]) -> dict[str, float]:
     for number in range(GROWN):
         took: dict[str, float] = defaultdict(float)
         for first in range(0, APPENDS, TURN):
-            for child in children:
+            for child in in_turn(children, first // TURN):
                 if child.name in {"ours", "arcticdb"}:
                     took[child.name] += child.ask("append", f"GROWN{number}", first, TURN) / APPENDS
                 elif first == 0:

@@ -1,6 +1,8 @@
 """A two-tier market-data cache with a pandas face, for research in notebooks."""
 
+import importlib
 import logging
+from typing import Any
 
 from tradecache.cache import TradingDataCache, warm_cache
 from tradecache.errors import (
@@ -72,3 +74,16 @@ __all__ = [
 ]
 
 logging.getLogger("tradecache").addHandler(logging.NullHandler())
+
+ROOMS = ("freshness", "sources")
+"""Public modules that are loaded when they are first named, for what they cost."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in ROOMS:
+        return importlib.import_module(f"tradecache.{name}")
+    raise AttributeError(f"module 'tradecache' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *ROOMS]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from tradecache.errors import InvalidBars
 from tradecache.intervals import Interval, interval_of
+from tradecache.stores.arrow import in_utc
 
 log = logging.getLogger("tradecache")
 
@@ -21,6 +22,8 @@ FLOAT, WHOLE = np.dtype("float64"), np.dtype("int64")
 PLAIN = ([FLOAT] * 4 + [FLOAT], [FLOAT] * 4 + [WHOLE])
 FEW = 3  # labels, of which two may be close for a reason
 DAY = 86_400_000_000  # microseconds
+SYMBOLS = ("symbol", "ticker")
+"""Columns that say whose bars they are."""
 LABELS = ("timestamp", "datetime", "date", "time")
 """Columns that may hold the labels where the index does not, in the order in which they are looked for."""
 
@@ -83,34 +86,37 @@ def normal_bars(
 
 
 def _own(frame: pd.DataFrame, interval: Interval, *, copy: bool) -> pd.DataFrame:
-    """Return a frame that is in form as another one, with the one object that we have for UTC."""
+    """Return a frame that is in form under labels of our own; with `copy`, on arrays of its own."""
     own = frame.copy(deep=copy)
     labels = pd.DatetimeIndex(frame.index.array.view("M8[us]"), name="timestamp", copy=copy)
-    if interval.is_intraday:
-        in_utc = labels.array.view(pd.DatetimeTZDtype("us", "UTC"))  # tz_localize would copy
-        labels = pd.DatetimeIndex(in_utc, name="timestamp", copy=False)
-    own.index = labels
+    own.index = in_utc(labels) if interval.is_intraday else labels
     return own
 
 
 def _is_in_form(frame: pd.DataFrame, interval: Interval, start: pd.Timestamp, end: pd.Timestamp) -> bool:
     """Whether there is nothing to do, as is usual where bars go in one by one."""
     index = frame.index
-    if not isinstance(index, pd.DatetimeIndex) or (index.name, index.unit) != ("timestamp", "us"):
+    if type(frame.columns) is not pd.Index or frame.columns.name is not None:
         return False
-    names = frame.columns.tolist()
-    if names != COLUMNS or frame.dtypes.tolist() not in PLAIN or index.hasnans:
+    if frame.columns.tolist() != COLUMNS or frame.dtypes.tolist() not in PLAIN:
         return False
-    labels = index.asi8
-    if str(index.tz) != "UTC" if interval.is_intraday else index.tz is not None or (labels % DAY).any():
+    if not (isinstance(index, pd.DatetimeIndex) and _has_labels_of_ours(index, interval)):
         return False
-    if not ((np.diff(labels) > 0).all() and start <= index[0] and index[-1] < end):
-        return False
-    if _are_closer(index, interval) if interval.is_intraday else interval.text != "1d":
+    if not start <= index[0] <= index[-1] < end:
         return False
     *prices, volume = (column.to_numpy() for _, column in frame.items())
     are_finite = all(np.isfinite(price).all() for price in prices)
     return bool(are_finite and (prices[1] >= prices[2]).all() and not np.isinf(volume).any())
+
+
+def _has_labels_of_ours(index: pd.DatetimeIndex, interval: Interval) -> bool:
+    """Whether labels are in order, in the unit and the zone in which they are stored, and as far apart."""
+    labels = index.asi8
+    if (index.name, index.unit) != ("timestamp", "us") or index.hasnans or not (np.diff(labels) > 0).all():
+        return False
+    if interval.is_intraday:
+        return str(index.tz) == "UTC" and not _are_closer(index, interval)
+    return interval.text == "1d" and index.tz is None and not (labels % DAY).any()
 
 
 class _Notes:
@@ -131,7 +137,11 @@ def _plainly_named(frame: pd.DataFrame) -> pd.DataFrame:
     if len(set(names)) < len(names) or not set(COLUMNS) <= set(names):
         allowed = f"{', '.join(COLUMNS)}, each of them once, and no other name twice"
         raise InvalidBars([(None, "columns", list(frame.columns), allowed)])
-    return _without_symbol(frame.set_axis(names, axis="columns"))
+    named = frame.set_axis(names, axis="columns")
+    for name in SYMBOLS:
+        if name in names and len(several := named[name].unique()) > 1:
+            raise InvalidBars([(None, name, several.tolist(), "the same in all rows: bars of one symbol")])
+    return _without_symbol(named)
 
 
 def _one_level(columns: pd.Index) -> Sequence[Hashable]:
@@ -239,7 +249,7 @@ def _ordered(bars: pd.DataFrame, notes: _Notes) -> pd.DataFrame:
 def _check_interval(frame: pd.DataFrame, bars: pd.DataFrame, interval: Interval) -> None:
     """Raise InvalidBars for bars that are shorter than they are said to be, such as minutes as days."""
     index = pd.DatetimeIndex(bars.index)
-    is_crowded = not interval.is_intraday and len(frame) >= FEW and len(bars) < len(frame) / 2
+    is_crowded = not interval.is_intraday and len(frame) >= FEW and len(bars) <= len(frame) / 2
     if is_crowded or (interval.is_intraday and _are_closer(index, interval)):
         allowed = f"labels of bars that are {interval.text} long (say which interval= they have)"
         raise InvalidBars([(None, "timestamp", f"{len(frame):,} labels closer than that", allowed)])

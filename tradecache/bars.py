@@ -19,9 +19,10 @@ from tradecache.fetching import Fetch, end_of_bar
 from tradecache.flights import Flights, Landing
 from tradecache.intervals import Interval
 from tradecache.segments import Part, SegmentStore, Series, count_between, rows_between
+from tradecache.stores.sizes import owned
 from tradecache.telemetry import SERVED_BY, Telemetry, Tier
 from tradecache.timeline import BARS, Range, Span, Timeline
-from tradecache.views import MANY, Views
+from tradecache.views import Views
 
 ATTEMPTS = 5  # to read what was there a moment ago: it may be compacted meanwhile, or found damaged
 SLOWEST_FIRST: tuple[Tier, ...] = ("source", "disk", "memory")
@@ -137,23 +138,23 @@ class BarBook:
         look = Look(request, provider, timeline, self._clock.micros())
         if look.to_ask() or look.soon_stale(self._requests[request.series] + 1):
             return False
-        keys = [span.segment.key for span in look.spans() if span.segment and span.segment.rows]
-        return bool(keys) and self._segments.hold(request.series, keys)
+        keys = [key for *_, key in _parts(look.spans())]
+        return bool(keys) and self._segments.holds_all(request.series, keys)
 
     async def store(
-        self, series: Series, frame: pd.DataFrame, interval: Interval, *, ttl: float | None
+        self, series: Series, frame: pd.DataFrame, interval: Interval, *, ttl: float | None, copy: bool
     ) -> None:
         """Store bars of somebody's own. Where there is a bar of the same label already, the new one counts.
+
+        Without a `copy` nobody may write to the frame's arrays until it returns.
 
         Raises:
             InvalidBars: Naming the rows that are no bars; nothing was stored.
         """
         zone = "UTC" if interval.is_intraday else None
         start, end = (pd.Timestamp(year, 12, 31, tz=zone) for year in (1, 9999))
-        bars = normal_bars(
-            frame, interval=interval, start=start, end=end, name=" ".join(series),
-            copy=self._segments.keeps(frame),
-        )  # fmt: skip
+        name = " ".join(series)
+        bars = normal_bars(frame, interval=interval, start=start, end=end, name=name, copy=copy)
         if not len(bars):
             return
         async with self._flights.alone(series.collection):
@@ -163,6 +164,8 @@ class BarBook:
             until = None if ttl is None else now + lifetime(ttl)
             for first, last in await self._runs(series, timeline, bars, interval):
                 part = rows_between(bars, first, last)
+                if not copy and self._segments.enters_memory(part):
+                    part = owned(part)  # which may be written to later, and would be read
                 if until is None:
                     await self._segments.append(series, first, last, frame=part, fetched_at=fetched_at)
                 else:
@@ -241,8 +244,9 @@ class BarBook:
         """Read what is stored; return whether that is all there should be."""
         look = await self._look(asked.request, asked.provider)
         spans = look.spans()
-        whole = self._view(answer, spans)
-        is_whole, frames = True, []
+        answer.parts = _parts(spans)
+        whole = self._remembered(answer)
+        is_complete, frames = True, []
         answer.spans = []
         for span in spans:
             began = time.perf_counter()
@@ -251,7 +255,7 @@ class BarBook:
             if _has_rows(span):
                 tier, frame = ("memory", whole) if whole is not None else await self._bars_of(answer, span)
                 if frame is None:
-                    is_whole = False
+                    is_complete = False
                     continue
                 rows = _count(span, frame)
                 if whole is None:
@@ -259,7 +263,7 @@ class BarBook:
             why = _why(span, look, answer.error)
             seconds = time.perf_counter() - began
             answer.spans.append(Served(span.start, span.end, tier, why, rows, seconds))
-        if not is_whole or (answer.error is None and look.to_ask(asked)):
+        if not is_complete or (answer.error is None and look.to_ask(asked)):
             return False
         if answer.error is not None:
             missing = look.missing()
@@ -271,18 +275,15 @@ class BarBook:
         answer.frame = whole
         return True
 
-    def _view(self, answer: Answer, spans: Sequence[Span]) -> pd.DataFrame | None:
+    def _remembered(self, answer: Answer) -> pd.DataFrame | None:
         """Return the bars of several segments as one, if they were put together before and are in memory."""
-        answer.parts = _parts(spans)
-        is_worth_it = (
-            len(answer.parts) > 1 and sum(span.segment.rows for span in spans if span.segment) >= MANY
-        )
-        return self._views.get(answer.series.collection, answer.parts) if is_worth_it else None
+        several = len(answer.parts) > 1
+        return self._views.get(answer.series.collection, answer.parts) if several else None
 
     def _joined(self, answer: Answer, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-        """Return frames as one, which for many rows is kept in memory under the names of its parts."""
+        """Return frames as one, which memory keeps if there were several."""
         whole = joined(frames)
-        if len(frames) > 1 and len(whole) >= MANY:
+        if len(frames) > 1:
             self._views.keep(answer.series.collection, answer.parts, whole)
         return whole
 

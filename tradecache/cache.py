@@ -15,6 +15,7 @@ from tradecache import stats
 from tradecache.asking import Request
 from tradecache.bars import Answer
 from tradecache.clock import TTL, Clock
+from tradecache.delivery import hand_out
 from tradecache.desk import BarDesk
 from tradecache.errors import CacheClosed, InvalidInput
 from tradecache.export import checked_path, write_frame
@@ -185,8 +186,8 @@ class TradingDataCache:
             layout=layout, on_error=on_error,
         )  # fmt: skip
         answers = await self.desk.answers(asked, source=source)
-        return self.desk.hand_out(
-            answers, is_alone=isinstance(symbols, str), columns=columns, layout=layout,
+        return hand_out(
+            answers, self.desk.views, is_alone=isinstance(symbols, str), columns=columns, layout=layout,
             allow_stale=allow_stale, on_error=on_error,
         )  # fmt: skip
 
@@ -315,6 +316,8 @@ class TradingDataCache:
         chosen = checked_path(path)
         if interval is None:
             frame = await self.prices(symbols, start, end)
+            if frame.empty and symbols is not None and (kinds := await self.desk.intervals(listed(symbols))):
+                raise InvalidInput("interval", None, f"{' or '.join(map(repr, kinds))}: only bars are stored")
         elif symbols is None:
             raise InvalidInput("symbols", symbols, "one or several, where bars are exported")
         else:

@@ -9,10 +9,10 @@ from tradecache.barframes import empty_bars
 from tradecache.bars import Answer
 from tradecache.errors import MissingBarsWarning, StaleDataWarning
 from tradecache.layouts import Layout, OnError, chosen_columns, long_frame, wide_frame
-from tradecache.views import MANY, Views
+from tradecache.views import Views
 
 WIDE = "wide"  # the collection of views of many symbols
-CALLER = 5  # from where warnings are issued up to the line that called `bars`
+CALLER = 4  # from where warnings are issued up to the line that called `bars`
 
 
 def hand_out(
@@ -29,7 +29,7 @@ def hand_out(
 
     Args:
         answers: One for each symbol.
-        views: Where large wide frames are remembered.
+        views: Where wide frames are remembered.
         is_alone: Whether one symbol was asked for as text: then its frame is flat.
         columns: Which columns; None for all.
         layout: "wide" or "long".
@@ -40,26 +40,25 @@ def hand_out(
         Exception: The error of a symbol asked for alone, or the first one with on_error="raise".
     """
     _complain(answers, is_alone=is_alone, allow_stale=allow_stale, on_error=on_error)
-    is_large = sum(len(answer.frame) for answer in answers) >= MANY
-    if is_alone or layout == "long" or not is_large:
+    if is_alone or layout == "long":
         return _combined(answers, is_alone=is_alone, columns=columns, layout=layout)
     return _remembered(answers, views, columns)
 
 
 def _remembered(answers: Sequence[Answer], views: Views, columns: Sequence[str] | None) -> pd.DataFrame:
-    """Return the bars of many symbols in one wide frame, put together only if it was not before.
+    """Return the bars of several symbols in one wide frame, put together only if it was not before.
 
     Not where a symbol has no bars: then it has the columns that it has elsewhere, and its parts do not say which.
     """
-    parts = [(answer.series, *answer.parts) for answer in _good(answers)]
-    key = [None if columns is None else tuple(columns), *parts]
-    if not all(answer.parts for answer in _good(answers)):
+    good = _good(answers)
+    if isinstance(columns, str) or not all(answer.parts for answer in good):
         return _combined(answers, is_alone=False, columns=columns, layout="wide")
-    known = views.get(WIDE, key)
+    made_of = [None if columns is None else tuple(columns), *((each.series, *each.parts) for each in good)]
+    known = views.get(WIDE, made_of)
     if known is not None:
         return known
     whole = _combined(answers, is_alone=False, columns=columns, layout="wide")
-    views.keep(WIDE, key, whole)
+    views.keep(WIDE, made_of, whole)
     return whole
 
 

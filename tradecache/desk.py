@@ -1,4 +1,4 @@
-"""How are the bars of many symbols asked for at once, and what is said of those that failed?"""
+"""How are the bars of many symbols asked for at once, and of whom?"""
 
 import asyncio
 import logging
@@ -15,7 +15,6 @@ from tradecache.bars import Answer, BarBook
 from tradecache.bridge import in_thread
 from tradecache.calendars import ALWAYS_OPEN, Calendar, calendar_named, open_windows
 from tradecache.clock import TTL, Clock, checked_ttl
-from tradecache.delivery import hand_out
 from tradecache.errors import InvalidInput, MissingDependency, UnknownSymbol
 from tradecache.flights import Flights
 from tradecache.intervals import interval_of
@@ -60,11 +59,13 @@ class BarDesk:
         source: Any = None,
         freshness: "Freshness | None" = None,
     ) -> None:
-        if freshness is not None and not callable(getattr(freshness, "verdict", None)):
+        is_policy = callable(getattr(freshness, "verdict", None)) and not isinstance(freshness, type)
+        if freshness is not None and not is_policy:
             raise InvalidInput("freshness", freshness, "a policy such as tradecache.freshness.BarClose()")
         self._stack = stack
         self._segments = SegmentStore(stack)
-        self._views = Views(stack)
+        self.views = Views(stack)
+        """What was put together before."""
         self._clock = clock
         self._telemetry = telemetry
         self._freshness = freshness
@@ -84,7 +85,7 @@ class BarDesk:
         if self._book is None:
             flights = Flights(self._segments.folder / "locks")
             self._book = BarBook(
-                self._segments, self._views, flights, clock=self._clock, telemetry=self._telemetry
+                self._segments, self.views, flights, clock=self._clock, telemetry=self._telemetry
             )
         return self._book
 
@@ -155,11 +156,16 @@ class BarDesk:
             plans.append((request.series, ranges))
         return provenance.plan_frame(plans)
 
-    async def store(self, symbol: str, frame: pd.DataFrame, *, interval: str, ttl: TTL | None = None) -> None:
-        """Store bars of the user's own, under the source "local"."""
+    async def store(
+        self, symbol: str, frame: pd.DataFrame, *, interval: str, ttl: TTL | None = None, copy: bool = True
+    ) -> None:
+        """Store bars of the user's own, under the source "local".
+
+        Without a `copy` nobody may write to the frame's arrays until it returns.
+        """
         kind = interval_of(interval)
         series = Series(LOCAL, checked_symbol(symbol), kind.text)
-        await self.book.store(series, frame, kind, ttl=checked_ttl(ttl))
+        await self.book.store(series, frame, kind, ttl=checked_ttl(ttl), copy=copy)
 
     async def invalidate(
         self,
@@ -182,6 +188,12 @@ class BarDesk:
             counts[series.symbol] = counts.get(series.symbol, 0) + gone
         return counts
 
+    async def intervals(self, symbols: Sequence[str]) -> list[str]:
+        """Return the intervals of which bars of some symbols are stored."""
+        if not isinstance(self._stack.durable, LocalStore):
+            return []
+        return sorted({series.interval for series in await self._stored(symbols, None, None)})
+
     async def coverage(
         self,
         symbols: Sequence[str] | None,
@@ -197,26 +209,6 @@ class BarDesk:
             spans += await self._covered(series, start, end)
         return provenance.coverage_frame(spans)
 
-    def hand_out(
-        self,
-        answers: Sequence[Answer],
-        *,
-        is_alone: bool,
-        columns: Sequence[str] | None,
-        layout: Layout,
-        allow_stale: bool,
-        on_error: OnError,
-    ) -> pd.DataFrame:
-        """Return the bars of some answers in one frame; raise, or warn, of what could not be had.
-
-        Raises:
-            Exception: The error of a symbol asked for alone, or the first one with on_error="raise".
-        """
-        return hand_out(
-            answers, self._views, is_alone=is_alone, columns=columns, layout=layout,
-            allow_stale=allow_stale, on_error=on_error,
-        )  # fmt: skip
-
     def explain(self) -> pd.DataFrame:
         """Return where the last answers came from."""
         return provenance.explain_frame(self.last)
@@ -229,6 +221,7 @@ class BarDesk:
         """Stop what goes on in the background, and let go of the sources."""
         if self._book is not None:
             await self._book.close()
+        self._segments.forget()
         for _, guard in self._guards.values():
             await guard.close()
 
@@ -244,8 +237,15 @@ class BarDesk:
         """Raise UnknownSymbol where nobody can be asked, and nothing is stored: somebody forgot to name a source."""
         now = self._clock.micros()
         if all(segment.state(now) == "stale" for segment in await self._segments.timeline(series)):
-            reason = "none of its bars are stored, and the cache has no source= to ask"
-            raise UnknownSymbol(series.symbol, source=LOCAL, reason=reason)
+            raise UnknownSymbol(series.symbol, source=LOCAL, reason=await self._why_none(series))
+
+    async def _why_none(self, series: Series) -> str:
+        """Say why there are no bars without a source, and under which one there are some."""
+        stored = await self._segments.series()
+        others = [repr(each.source) for each in stored if each[1:] == series[1:] and each.source != LOCAL]
+        if others:
+            return f"its bars are stored under the source {' and '.join(others)}, to name with source="
+        return "none of its bars are stored, and the cache has no source= to ask"
 
     def _named(self, source: Any) -> str:
         chosen = self._source if source is None else source

@@ -13,6 +13,7 @@ from key_value.aio.protocols.key_value import AsyncKeyValue
 from tradecache.bridge import Unfinished, finish, shared_bridge
 from tradecache.cache import Symbols, TradingDataCache, listed
 from tradecache.clock import TTL
+from tradecache.delivery import hand_out
 from tradecache.errors import CacheClosed
 from tradecache.layouts import Layout, OnError
 from tradecache.models import PriceData
@@ -126,8 +127,8 @@ class TradeCache:
                 answers = finish(desk.answers_in_turn(asked, source=source))
         if answers is None:
             answers = self._run(desk.answers(asked, source=source))
-        return desk.hand_out(
-            answers, is_alone=isinstance(symbols, str), columns=columns, layout=layout,
+        return hand_out(
+            answers, desk.views, is_alone=isinstance(symbols, str), columns=columns, layout=layout,
             allow_stale=allow_stale, on_error=on_error,
         )  # fmt: skip
 
@@ -136,19 +137,21 @@ class TradeCache:
     ) -> None:
         """Store bars of your own, which `bars(symbol, source="local")` returns.
 
-        Where there is a bar of the same label already, the new one takes its place; the others stay.
+        Where there is a bar of the same label already, the new one takes its place (with a `ttl`, until it
+        expires); the others stay. Holes of up to a week between one's own bars, as over a holiday, count as
+        stored in `coverage`.
 
         Args:
             symbol: The instrument's name.
             frame: Columns open, high, low, close, volume, and others if you like; an index of timestamps, or
-                a column timestamp, datetime, date or time.
+                a column timestamp, datetime, date or time. Bars within a day without a time zone are taken as UTC.
             interval: How long each bar is.
             ttl: Seconds (or a timedelta) to live; for ever by default.
 
         Raises:
             InvalidBars: Naming the rows that are no bars; nothing was stored.
         """
-        self._run(self.core.store_bars(symbol, frame, interval=interval, ttl=ttl))
+        self._run(self.core.desk.store(symbol, frame, interval=interval, ttl=ttl, copy=False))
 
     def plan(
         self,
@@ -164,7 +167,7 @@ class TradeCache:
 
         Returns:
             One row for each request: symbol, source, interval, start, end (UTC; end is not included). No rows:
-            all of it is stored and fresh.
+            all of it is stored and fresh, or there is no source to ask.
         """
         return self._run(
             self.core.plan(symbols, start, end, interval=interval, refresh=refresh, source=source)

@@ -1,7 +1,8 @@
 """How long is a bar, and where does each one begin?"""
 
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,8 @@ _ALIASES = {"60m": "1h", "120m": "2h", "240m": "4h", "24h": "1d", "7d": "1wk", "
 FIRST_MONDAY = 4 * 86_400 * SECOND  # 1970-01-05
 
 
-class Interval(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Interval:
     """The length of a bar: "1m", "1h", "1d", "1wk", "1mo" and the like.
 
     Attributes:

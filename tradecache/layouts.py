@@ -31,8 +31,12 @@ def chosen_columns(frame: pd.DataFrame, columns: Sequence[str] | None) -> pd.Dat
 
 
 def long_frame(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the bars of several symbols below one another: index (symbol, timestamp)."""
-    return pd.concat(dict(frames), names=["symbol", "timestamp"])
+    """Return the bars of several symbols below one another: index (symbol, timestamp).
+
+    Those without bars have no say in the types of the columns.
+    """
+    filled = {symbol: frame for symbol, frame in frames.items() if len(frame)}
+    return pd.concat(filled or dict(frames), names=["symbol", "timestamp"])
 
 
 def wide_frame(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -106,7 +110,10 @@ def _side_by_side(
 
 
 def _runs_of_numbers(kinds: Sequence[Any]) -> dict[Any, slice] | None:
-    """Return which neighbours have which type of number; None where that is not the whole story."""
+    """Return which neighbours have which type of number.
+
+    None when a column is no number, or a type comes back after another.
+    """
     runs: dict[Any, slice] = {}
     for at, kind in enumerate(kinds):
         known = runs.get(kind)

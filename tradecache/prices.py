@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from tradecache.clock import MICRO, TTL, Clock, checked_ttl, lifetime
-from tradecache.errors import InvalidPrices, NotEnumerable
+from tradecache.errors import InvalidInput, InvalidPrices, NotEnumerable
 from tradecache.models import (
     PriceData,
     checked_id,
@@ -151,7 +151,7 @@ class PriceBook:
     def answers_at_once(self, symbol: str, data_id: str) -> bool:
         """Whether `get` can be answered in any thread, without an event loop: by memory or by a folder."""
         store = self._stack.durable
-        return isinstance(store, LocalStore) or self._stack.tiers.hold(
+        return isinstance(store, LocalStore) or self._stack.tiers.holds_all(
             [checked_id(data_id)], collection=PREFIX + checked_symbol(symbol)
         )
 
@@ -264,6 +264,8 @@ class PriceBook:
 def _bounds(start: Moment | None, end: Moment | None) -> dict[str, str | None]:
     """Return the first id of a range of time, and the first that is behind it."""
     first, last = first_moment(start), last_moment(end)
+    if first is not None and last is not None and last < first:
+        raise InvalidInput("start", start, f"not after end, which is {end}")
     return {"start": stamp(first) if first else "", "end": stamp(last) + "." if last else None}
 
 

@@ -3,6 +3,7 @@
 import logging
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic_core import from_json
 from tradecache.errors import EntryTooLarge, NotEnumerable, NotStorable
 from tradecache.stack import Stack
 from tradecache.stores.local import LocalStore
-from tradecache.stores.sizes import bytes_of_arrays
+from tradecache.stores.sizes import bytes_of_arrays, owned
 from tradecache.stores.values import FRAME
 from tradecache.timeline import Segment, Timeline
 
@@ -25,8 +26,10 @@ LOCAL = "local"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEVELS = (256, 4_096, 65_536, 1_048_576)  # rows: small neighbours are put together up to these, in turn
 AT_LEAST = 16  # segments of a level before they are put together, so that each row is copied once a level
+HIDDEN = 4  # overshadowed segments before they are deleted
 GAP = 7 * 86_400_000_000  # microseconds between two of somebody's own bars, as over a holiday
-MANY_SERIES = 1_000  # whose last few bars are at hand when another one comes
+GROWN_BYTES = 1 << 16  # of the largest segment that is written anew when bars come that follow it
+MANY_SERIES = 100  # whose segments last written anew are at hand, beside the memory tier
 
 log = logging.getLogger("tradecache")
 
@@ -62,7 +65,8 @@ class SegmentStore:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._timelines: dict[Series, tuple[int, Timeline]] = {}
-        self._last: dict[Series, tuple[str, pd.DataFrame]] = {}  # what was appended to: our own arrays
+        self._grown: dict[Series, tuple[str, pd.DataFrame]] = {}
+        """Key and bars of the segment last appended to, never handed out."""
 
     @property
     def folder(self) -> Path:
@@ -89,6 +93,11 @@ class SegmentStore:
         """Return the timeline of a series if it is at hand without looking into the store."""
         found = self._timelines.get(series)
         return found[1] if found is not None and found[0] == self._store().foreign_commits() else None
+
+    def forget(self) -> None:
+        """Let go of what is at hand."""
+        self._timelines.clear()
+        self._grown.clear()
 
     async def series(self) -> list[Series]:
         """Return every series that has segments, in order."""
@@ -146,21 +155,32 @@ class SegmentStore:
         So bars that come one by one are not read one by one. The segment in whose place the new one comes is
         overshadowed, and agrees; `tidy` deletes it in time.
         """
-        oldest, own = None, None
         before = (await self.timeline(series)).final_before(start, gap=_gap(series))
-        if before is not None and 0 < before.rows <= LEVELS[0] - len(frame):
-            key, older = self._last.pop(series, ("", None))
-            if key != before.key:
-                older = await self._stored(series, before)
-            if older is not None and _are_alike([older, frame]):
-                start, oldest = before.start, before.oldest or before.fetched_at
-                own = pd.concat([older, frame])
-                frame = own.copy()  # of which memory has the arrays, and whoever it hands them to
+        if before is not None and 0 < before.rows <= LEVELS[0] - len(frame) and before.size <= GROWN_BYTES:
+            with suppress(NotStorable, EntryTooLarge):  # which the new ones alone may not be
+                if await self._grow(series, before, end, frame, fetched_at):
+                    return
+        await self.put(series, start, end, frame=frame, fetched_at=fetched_at, fresh_until=None)
+
+    async def _grow(
+        self, series: Series, before: Segment, end: int, frame: pd.DataFrame, fetched_at: int
+    ) -> bool:
+        """Store the bars of a segment and those that follow as one; return whether they go together."""
+        key, older = self._grown.pop(series, ("", None))
+        if key != before.key:
+            older = await self._stored(series, before)
+        if older is None or not _are_alike([older, frame]):
+            return False
+        whole = pd.concat([older, frame])
         segment = await self.put(
-            series, start, end, frame=frame, fetched_at=fetched_at, fresh_until=None, oldest=oldest
-        )
-        if own is not None and len(self._last) < MANY_SERIES:
-            self._last[series] = segment.key, own
+            series, before.start, end, frame=owned(whole), fetched_at=fetched_at, fresh_until=None,
+            oldest=before.oldest or before.fetched_at,
+        )  # fmt: skip
+        if len(self._grown) >= MANY_SERIES:
+            self._grown.pop(next(iter(self._grown)), None)
+        if segment.size <= GROWN_BYTES:
+            self._grown[series] = segment.key, whole
+        return True
 
     async def frame(self, series: Series, segment: Segment) -> pd.DataFrame | None:
         """Return the bars of a segment that has some; None when it is gone, which makes its range missing."""
@@ -178,13 +198,13 @@ class SegmentStore:
         frame = await self.frame(series, segment)
         return 0 if frame is None else count_between(frame, start, end)
 
-    def keeps(self, frame: object) -> bool:
-        """Whether memory has the bars of a segment from when they are stored."""
-        return self._stack.tiers.keeps(frame)
+    def enters_memory(self, frame: pd.DataFrame) -> bool:
+        """Whether memory has the bars of a segment from when they are stored, and not from their first read."""
+        return self._stack.tiers.enters_memory(frame)
 
-    def hold(self, series: Series, keys: Iterable[str]) -> bool:
+    def holds_all(self, series: Series, keys: Iterable[str]) -> bool:
         """Whether memory has the bars of all these segments."""
-        return self._stack.tiers.hold(keys, collection=series.collection)
+        return self._stack.tiers.holds_all(keys, collection=series.collection)
 
     async def trim(self, series: Series, segment: Segment, start: int, end: int) -> None:
         """Delete what a segment says of [start, end): what is left of it is stored first, then it is deleted."""
@@ -217,15 +237,21 @@ class SegmentStore:
         arrives between plan and put would be overshadowed.
         """
         timeline = await self.timeline(series)
-        if len(timeline) < AT_LEAST:
+        if len(timeline) < HIDDEN:
             return
-        hidden = [segment.key for segment in timeline.overshadowed()]
-        if len(hidden) >= AT_LEAST:
-            await self.remove(series, hidden)
+        await self._remove_hidden(series, timeline)
         for level in LEVELS:
             timeline = await self.timeline(series)
             for run in timeline.compactions(max_rows=level, at_least=AT_LEAST, gap=_gap(series)):
                 await self._put_together(series, run)
+
+    async def _remove_hidden(self, series: Series, timeline: Timeline) -> None:
+        """Delete segments of which nothing is seen, nor will be when somebody's own bars have expired."""
+        if series.source == LOCAL:
+            timeline = Timeline(segment for segment in timeline if segment.fresh_until is None)
+        hidden = [segment.key for segment in timeline.overshadowed()]
+        if len(hidden) >= HIDDEN:
+            await self.remove(series, hidden)
 
     async def _put_together(self, series: Series, run: Sequence[Segment]) -> None:
         frames = [await self._stored(series, segment) for segment in run if segment.rows]

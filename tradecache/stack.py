@@ -11,7 +11,6 @@ from tradecache.clock import Clock
 from tradecache.settings import Settings
 from tradecache.stores.hot import HotStore
 from tradecache.stores.local import LocalStore
-from tradecache.stores.payloads import MAPPED
 from tradecache.tiers import Invalidating, TieredCache
 from tradecache.wrappers import TRANSIENT, OperationLog, Retry, SizeLimit, TierStatistics
 
@@ -105,7 +104,7 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
             clock=clock,
             memory_ttl=settings.memory_ttl,
             foreign_commits=foreign_commits,
-            max_copied=MAPPED if durable is None and settings.compression == "none" else None,
+            max_copied=store.mapped_from if isinstance(store, LocalStore) else None,
         )
 
     tiers = tiered(disk)

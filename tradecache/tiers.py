@@ -1,7 +1,8 @@
 """Which tier answers, and what may enter memory?"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, SupportsFloat
+from dataclasses import dataclass
+from typing import Any, SupportsFloat
 
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
@@ -18,9 +19,9 @@ class TieredCache(PassthroughCacheWrapper):
     """Memory in front of a durable store, without the wrapper's known races.
 
     A value read from the durable store enters memory only if its key was not written meanwhile (each key
-    has a generation); a write enters memory once it is durable. Before memory is asked, `foreign_commits`
+    has a generation); a write enters memory once it is durable, unless its frame is larger than `max_copied`. Before memory is asked, `foreign_commits`
     tells whether another process wrote: then everything in memory is looked up anew. `ttl` tells the truth of
-    the durable store. That makes a frame anew for each `get`: nobody else has its arrays.
+    the durable store, which makes a frame anew for each `get`: nobody else has its arrays.
 
     Args:
         durable: The store that counts.
@@ -29,8 +30,8 @@ class TieredCache(PassthroughCacheWrapper):
         clock: What time it is.
         memory_ttl: Seconds after which memory asks the durable store again.
         foreign_commits: Returns a number that grows when another process has written.
-        max_copied: Bytes of the largest frame that a write brings into memory, None for any: where the durable
-            store maps larger ones, the first read costs next to nothing, and memory is not taken twice.
+        max_copied: Bytes of the largest frame that a write brings into memory, None for any. Where the durable
+            store maps larger ones, their first read copies no numbers, and memory is not taken twice.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class TieredCache(PassthroughCacheWrapper):
         filled = False
         try:
             await self.primary_key_value.put(key, value, collection=collection, ttl=seconds)
-            if self.keeps(value.get(FRAME)):
+            if self.enters_memory(value.get(FRAME)):
                 filled = self._fill(
                     key, value, collection=collection, ttl=seconds, generation=generation, began=began
                 )
@@ -133,13 +134,13 @@ class TieredCache(PassthroughCacheWrapper):
         with self._writing([(collection, key) for key in keys]):
             return await self.primary_key_value.delete_many(keys, collection=collection)
 
-    def keeps(self, frame: object) -> bool:
-        """Whether a write brings a value with this frame, or without one, into memory, and not the first read."""
+    def enters_memory(self, frame: object) -> bool:
+        """Whether a write brings a value with this frame (or none) into memory; if not, its first read does."""
         if self._max_copied is None or not isinstance(frame, pd.DataFrame):
             return True
         return bytes_of_arrays(frame) <= self._max_copied
 
-    def hold(self, keys: Iterable[str], *, collection: str) -> bool:
+    def holds_all(self, keys: Iterable[str], *, collection: str) -> bool:
         """Whether memory could serve all of these keys now, without counting the question."""
         self.look()
         return all(self._memory.holds(key, collection=collection) for key in keys)
@@ -173,7 +174,8 @@ class TieredCache(PassthroughCacheWrapper):
         )
 
 
-class Invalidating(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Invalidating:
     """Keeps keys out of memory from before a write until after it, whether it succeeds or not."""
 
     memory: HotStore

@@ -227,7 +227,7 @@ class Timeline:
 
 
 def _age(segment: Segment) -> tuple[int, str]:
-    """Sort segments from the oldest to the newest, those of one instant by their names."""
+    """Return what sorts segments from the oldest to the newest, those of one instant by their keys."""
     return segment.fetched_at, segment.key
 
 

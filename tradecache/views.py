@@ -1,18 +1,16 @@
 """What has been put together from stored bars, and need not be put together again?"""
 
 from collections.abc import Hashable, Sequence
-from contextlib import suppress
 
 import pandas as pd
 import xxhash
 
 from tradecache.bridge import finish
-from tradecache.errors import NotStorable
 from tradecache.stack import Stack
 from tradecache.stores.values import FRAME
 
 PREFIX = "views/"  # collections of the memory tier only
-MANY = 1_000  # rows: fewer are put together again as fast as they are found
+MANY = 5_000  # cells: fewer are put together again as fast as they are found
 
 
 class Views:
@@ -25,26 +23,20 @@ class Views:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
 
-    def get(self, collection: str, parts: Sequence[Hashable]) -> pd.DataFrame | None:
-        """Return what some parts make together, if memory has it."""
+    def get(self, collection: str, made_of: Sequence[Hashable]) -> pd.DataFrame | None:
+        """Return what was made of some parts, if memory has it."""
         self._stack.tiers.look()
-        value = finish(self._stack.memory.get(_key(parts), collection=PREFIX + collection))
+        value = finish(self._stack.memory.get(_key(made_of), collection=PREFIX + collection))
         return None if value is None else value[FRAME]
 
-    def keep(self, collection: str, parts: Sequence[Hashable], frame: pd.DataFrame) -> None:
-        """Have memory keep what some parts make together, a frame of which nobody has the arrays."""
-        key, memory = _key(parts), self._stack.memory
-        generation = memory.generation(key, collection=PREFIX + collection)
-        with suppress(NotStorable):  # a column may be text in one part and numbers in another
-            memory.fill(
-                key,
-                {FRAME: frame},
-                collection=PREFIX + collection,
-                ttl=None,
-                generation=generation,
-                is_own=True,
-            )
+    def keep(self, collection: str, made_of: Sequence[Hashable], frame: pd.DataFrame) -> None:
+        """Have memory keep what was made of some parts, if it is large; nobody else may have its arrays."""
+        if frame.size < MANY:
+            return
+        key, where, memory = _key(made_of), PREFIX + collection, self._stack.memory
+        generation = memory.generation(key, collection=where)
+        memory.fill(key, {FRAME: frame}, collection=where, ttl=None, generation=generation, is_own=True)
 
 
-def _key(parts: Sequence[Hashable]) -> str:
-    return xxhash.xxh3_128_hexdigest(repr(parts).encode())
+def _key(made_of: Sequence[Hashable]) -> str:
+    return xxhash.xxh3_128_hexdigest(repr(made_of).encode())

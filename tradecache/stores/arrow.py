@@ -12,13 +12,12 @@ import pyarrow as pa
 
 from tradecache.errors import NotStorable
 
-LARGE = 1 << 20  # bytes
+STREAMED = 1 << 20  # bytes from which on a table is written piece by piece
 _NUMBERS = {"float64", "float32", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"}
 _PLAIN = frozenset(map(np.dtype, _NUMBERS))
 
 
-NO_NAMES = pd.Index([], dtype="str")
-"""Made now because pandas and pyarrow load each other with the first text, which a first read need not wait for."""
+pd.Index([], dtype="str")  # pandas and pyarrow load each other with the first text: now, not in a first read
 
 
 class Writable(Protocol):
@@ -54,7 +53,7 @@ def write_table(table: pa.Table, file: Writable, *, compression: str) -> None:
         file: Where to; a large table comes column by column, without a copy of all of it.
         compression: "none", "lz4" or "zstd", for each of the file's buffers.
     """
-    is_large = table.nbytes >= LARGE
+    is_large = table.nbytes >= STREAMED
     sink = pa.PythonFile(file, mode="w") if is_large else pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
     with pa.ipc.new_file(sink, table.schema, options=options) as writer:
@@ -86,16 +85,16 @@ def _plain_batch(frame: pd.DataFrame) -> pa.RecordBatch | None:
 @lru_cache(maxsize=100)
 def _schema_of(
     names: tuple[str, ...],
-    called: Hashable,
+    columns_name: Hashable,
     dtypes: tuple[np.dtype[Any], ...],
-    label: Hashable,
+    index_name: Hashable,
     unit: str,
     zone: str | None,
 ) -> pa.Schema:
     """Return the schema that pyarrow gives to frames of these columns and this index."""
-    times = pd.DatetimeIndex([], name=label, dtype=f"M8[{unit}]").tz_localize(zone)
+    times = pd.DatetimeIndex([], name=index_name, dtype=f"M8[{unit}]").tz_localize(zone)
     columns = {name: np.empty(0, dtype) for name, dtype in zip(names, dtypes, strict=True)}
-    frame = pd.DataFrame(columns, index=times, columns=pd.Index(names, dtype="str", name=called))
+    frame = pd.DataFrame(columns, index=times, columns=pd.Index(names, dtype="str", name=columns_name))
     return pa.Table.from_pandas(frame, preserve_index=None).schema
 
 
@@ -110,45 +109,44 @@ def decode_frame(mapping: mmap.mmap | bytearray) -> pd.DataFrame:
     """
     base = pa.py_buffer(mapping)
     reader = pa.ipc.open_file(base)
-    schema = reader.schema
-    about = (schema.metadata or {}).get(b"pandas", b"{}")
-    shape = _shape(about, tuple(schema.names), tuple(schema.types))
-    if shape is None or reader.num_record_batches > 1:
+    names, kinds = tuple(reader.schema.names), tuple(reader.schema.types)
+    schema = _schema_read((reader.schema.metadata or {}).get(b"pandas", b"{}"), names, kinds)
+    if schema is None or reader.num_record_batches > 1:
         return _copied(reader)
-    batch = reader.get_batch(0) if reader.num_record_batches else _empty_batch(schema)
+    batch = reader.get_batch(0) if reader.num_record_batches else _empty_batch(reader.schema)
     columns = batch.columns
     if any(column.null_count or column.offset for column in columns):
         return _copied(reader)
-    views = zip(columns, shape.dtypes, strict=True)
+    views = zip(columns, schema.dtypes, strict=True)
     arrays = [_view(column, dtype, mapping, base) for column, dtype in views]
-    if shape.range is not None:
-        return _frame(arrays, shape.range.view(), shape)
-    labels = arrays.pop(shape.at)
-    return _frame(arrays, _index(labels, schema.types[shape.at], shape.name), shape)
+    if schema.range_index is not None:
+        return _frame(arrays, schema.range_index.view(), schema)
+    labels = arrays.pop(schema.index_at)
+    return _frame(arrays, _index(labels, kinds[schema.index_at], schema.index_name), schema)
 
 
-class _Shape(NamedTuple):
+class _FrameSchema(NamedTuple):
     """What a file's schema says of its frame, worked out once for all files that have the same.
 
     Attributes:
         dtypes: Of each column of the file, as numpy views it.
-        range: The index, where it is a range.
-        at: Which column is the index, where it is none.
-        name: The name of the index.
+        range_index: The index, where it is a range.
+        index_at: Which column of the file is the index; their number, where none is.
+        index_name: What the index is called.
         columns: The names of the frame's columns.
         kinds: Their types.
     """
 
     dtypes: tuple[np.dtype[Any], ...]
-    range: pd.RangeIndex | None
-    at: int
-    name: str | None
+    range_index: pd.RangeIndex | None
+    index_at: int
+    index_name: str | None
     columns: pd.Index
     kinds: tuple[pa.DataType, ...]
 
 
 @lru_cache(maxsize=100)
-def _shape(about: bytes, names: tuple[str, ...], kinds: tuple[pa.DataType, ...]) -> _Shape | None:
+def _schema_read(about: bytes, names: tuple[str, ...], kinds: tuple[pa.DataType, ...]) -> _FrameSchema | None:
     """Return what a schema says; None where numpy cannot view what it describes."""
     known = json.loads(about)
     if not _is_simple(known):
@@ -168,15 +166,15 @@ def _shape(about: bytes, names: tuple[str, ...], kinds: tuple[pa.DataType, ...])
         at, name = names.index(where), columns[where]["name"]
     others = [n for n in range(len(names)) if n != at]
     labels = pd.Index([names[n] for n in others], dtype="str", name=known["column_indexes"][0]["name"])
-    return _Shape(dtypes, numbers, at, name, labels, tuple(kinds[n] for n in others))
+    return _FrameSchema(dtypes, numbers, at, name, labels, tuple(kinds[n] for n in others))
 
 
-def _frame(arrays: list[Any], index: pd.Index, shape: _Shape) -> pd.DataFrame:
+def _frame(arrays: list[Any], index: pd.Index, schema: _FrameSchema) -> pd.DataFrame:
     series = {
-        n: _column(array, kind) for n, (array, kind) in enumerate(zip(arrays, shape.kinds, strict=True))
+        n: _column(array, kind) for n, (array, kind) in enumerate(zip(arrays, schema.kinds, strict=True))
     }
     frame = pd.DataFrame(series, index=index, copy=False)
-    frame.columns = shape.columns.view()  # of one's own, since its name can be changed
+    frame.columns = schema.columns.view()  # of one's own, since its name can be changed
     return frame
 
 
@@ -220,10 +218,13 @@ def _index(array: np.ndarray[Any, Any], kind: pa.DataType, name: str | None) -> 
         index = pd.Index(array, name=name, copy=False)
         return index
     index = pd.DatetimeIndex(array, name=name, copy=False)
-    if not kind.tz:
-        return index
-    in_utc = index.array.view(pd.DatetimeTZDtype(kind.unit, "UTC"))  # tz_localize would copy
-    return pd.DatetimeIndex(in_utc, name=name, copy=False)
+    return in_utc(index) if kind.tz else index
+
+
+def in_utc(index: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """Return times without a zone as times in UTC, on the same array: `tz_localize` would copy it."""
+    aware = index.array.view(pd.DatetimeTZDtype(index.unit, "UTC"))
+    return pd.DatetimeIndex(aware, name=index.name, copy=False)
 
 
 def _column(array: np.ndarray[Any, Any], kind: pa.DataType) -> Any:

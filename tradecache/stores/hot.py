@@ -238,7 +238,7 @@ class HotStore(AsyncKeyValue):
             collection: Where.
             ttl: Seconds that it has left; None: it lives for ever.
             generation: What `generation` or `invalidate` returned before it was read or written.
-            is_own: Whether it comes from a store: then it is normal, and nobody has the arrays of its frame.
+            is_own: Whether it is normal already, and the arrays of its frame are nobody else's to write to.
         """
         if ttl is not None and ttl <= 0:
             return False

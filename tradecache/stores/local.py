@@ -94,6 +94,11 @@ class LocalStore(AsyncKeyValue):
         """Whether the folder can only be read."""
         return self._access.read_only
 
+    @property
+    def mapped_from(self) -> int | None:
+        """Bytes from which on a frame is mapped when it is read; None where all are decoded."""
+        return self._payloads.mapped_from
+
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the live value of `key`, None when there is none."""
         return (await self.ttl(key, collection=collection))[0]

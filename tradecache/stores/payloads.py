@@ -59,6 +59,11 @@ class Payloads:
         self._verified: dict[str, tuple[int, int]] = {}
         self._root = os.path.realpath(folder)
 
+    @property
+    def mapped_from(self) -> int | None:
+        """Bytes of a file from which on it is mapped and not read; None where all are decompressed."""
+        return MAPPED if self._compression == "none" else None
+
     def write(
         self, collection: str, key: str, frame: pd.DataFrame, *, check: Callable[[int], None] | None = None
     ) -> Payload:
@@ -221,7 +226,7 @@ class _NewFile:
         self._hash = xxhash.xxh3_64()
 
     def write(self, content: pa.Buffer) -> None:
-        """Write all of `content`, of which only what is left of a large piece is held up by a busy disk."""
+        """Write all of `content`, at most `CHUNK` bytes at a time."""
         view = memoryview(content)
         self._hash.update(view)
         self.size += len(view)

@@ -12,7 +12,7 @@ FRAME_BYTES = 5632  # the objects that a frame without rows is made of
 COLUMN_BYTES = 640  # and those of each column
 
 
-SMALL = 4096  # cells
+SMALL = 4096  # cells of numbers up to which a frame is copied unexamined
 
 
 def size_of(value: Mapping[str, Any], *, flat: bool) -> int:
@@ -27,20 +27,24 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
 
     The ten rows of a slice share the arrays of all the rows that they were cut from.
     """
-    if 0 < frame.size <= SMALL and _are_numbers(frame.dtypes.tolist()):  # copied sooner than examined
-        copy = frame.copy()
-        copy.index = frame.index.copy(deep=True)
-        return copy
+    if 0 < frame.size <= SMALL and _are_fixed_width(frame.dtypes.tolist()):
+        return owned(frame)
     arrays = _arrays(frame)
     owners = {id(owner): (owner, size) for owner, size in map(_owner, arrays)}
     alive = sum(size for _, size in owners.values())
     if alive <= 2 * sum(array.nbytes for array in arrays) + FRAME_BYTES:
         return frame
-    copy = frame.copy()
-    copy.index = frame.index.copy(deep=True)
+    copy = owned(frame)
     for n, array in enumerate(arrays[1:]):
         if isinstance(array, pd.arrays.ArrowExtensionArray):  # to pandas, these never need a copy
             copy.isetitem(n, array.take(np.arange(len(frame))))
+    return copy
+
+
+def owned(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy that has arrays of its own, those of its index among them."""
+    copy = frame.copy()
+    copy.index = frame.index.copy(deep=True)
     return copy
 
 
@@ -57,14 +61,14 @@ def _bytes_of(item: Any) -> int:
 def bytes_of_arrays(frame: pd.DataFrame) -> int:
     """Return how many bytes the index and the columns of a frame take."""
     dtypes = frame.dtypes.tolist()
-    if _are_numbers(dtypes):
+    if _are_fixed_width(dtypes):
         columns = len(frame) * sum(int(dtype.itemsize) for dtype in dtypes)  # without a Series for each
     else:
         columns = sum(_bytes_of_array(column.array) for _, column in frame.items())
     return _bytes_of_array(_index_array(frame)) + columns
 
 
-def _are_numbers(dtypes: Sequence[Any]) -> bool:
+def _are_fixed_width(dtypes: Sequence[Any]) -> bool:
     return all(isinstance(dtype, np.dtype) and not dtype.hasobject for dtype in dtypes)
 
 
