@@ -1367,6 +1367,34 @@ class TestOwnBars:
         assert_frame_equal(cache.bars("MINE"), expected)
         assert_frame_equal(make().bars("MINE"), expected)
 
+    def test_too_large_together(self, make):
+        """Bars that can be stored alone are, where they would be too large with those before them."""
+        cache = make(settings=Settings(max_entry_bytes=6_000))
+        for row in range(100):
+            cache.store_bars("MINE", HALF_YEAR.iloc[[row]])
+
+        assert_frame_equal(cache.bars("MINE"), HALF_YEAR.iloc[:100])
+
+    def test_for_a_while(self, make, clock):
+        """Bars with a ttl take the place of those for ever until they expire, however those were stored."""
+        cache = make()
+        for row in range(20):
+            cache.store_bars("MINE", HALF_YEAR.iloc[[row]])
+        cache.store_bars("MINE", HALF_YEAR.iloc[:20] * 2, ttl=60)
+        assert_frame_equal(cache.bars("MINE"), HALF_YEAR.iloc[:20] * 2)
+        clock.advance(61)
+
+        assert_frame_equal(cache.bars("MINE"), HALF_YEAR.iloc[:20])
+        cache.store_bars("MINE", HALF_YEAR.iloc[[0, 19]])
+        assert_frame_equal(make().bars("MINE"), HALF_YEAR.iloc[:20])
+
+    def test_of_several_symbols(self, make):
+        """A frame of several symbols, whose rows would take one another's place, is refused."""
+        long = pd.concat({"AAPL": jan(), "MSFT": jan() * 2}, names=["symbol", "timestamp"]).reset_index()
+
+        with pytest.raises(InvalidBars, match=r"symbol is .*'AAPL', 'MSFT'.* bars of one symbol"):
+            make().store_bars("AAPL", long)
+
     def test_again_and_again(self, make):
         """Many small frames, in any order, become the whole."""
         cache = make()
@@ -1564,6 +1592,9 @@ class TestLayouts:
 
     def test_unknown_column(self, two):
         """A column that is not there is named, with those that are."""
+        two.bars(["AAPL", "MSFT"], columns=["close"])
+        with pytest.raises(InvalidInput, match=r"columns is 'close'"):
+            two.bars(["AAPL", "MSFT"], columns="close")
         with pytest.raises(
             InvalidInput, match=r"columns is \['adj_close'\].*among open, high, low, close, volume"
         ):
@@ -1717,6 +1748,38 @@ class TestOwnership:
         expected = pd.concat([truth, later])
         assert_frame_equal(cache.bars("MINE", interval="1m"), expected, check_freq=False)
         assert_frame_equal(make().bars("MINE", interval="1m"), expected, check_freq=False)
+
+    def test_arrays_of_which_a_part_was_stored(self, make):
+        """An older bar splits a large frame, and its smaller parts are no more the caller's than the whole."""
+        truth = every("min", "2024-01-01", "2024-01-31").iloc[:30_000]
+        cache = make()
+        cache.store_bars("MINE", truth.iloc[20_000:20_001], interval="1m")
+        others = truth.drop(truth.index[20_000])
+        mine = others[COLUMNS[:4]].to_numpy().T.copy()
+        frame = pd.DataFrame(mine.T, index=others.index, columns=COLUMNS[:4], copy=False)
+        cache.store_bars("MINE", frame.assign(volume=others["volume"]), interval="1m")
+
+        mine[:] = -777
+        assert_frame_equal(cache.bars("MINE", interval="1m"), truth, check_freq=False)
+
+    def test_arrays_written_to_before_they_are_stored(self, make, tmp_path):
+        """An async caller may go on with his arrays at once: what was checked is what is stored."""
+        truth = every("min", "2023-01-01", "2023-12-31")
+        arrays = {name: truth[name].to_numpy().copy() for name in COLUMNS}
+
+        async def main():
+            async with TradingDataCache(tmp_path / "own") as cache:
+                frame = pd.DataFrame(arrays, index=truth.index, copy=False)
+                storing = asyncio.create_task(cache.store_bars("MINE", frame, interval="1m"))
+                await asyncio.sleep(0.002)
+                for array in arrays.values():
+                    array[:] = -1
+                await storing
+                return await cache.bars("MINE", interval="1m")
+
+        stored = run(main())
+        whole = truth if (stored["close"] > 0).all() else truth.assign(**dict.fromkeys(COLUMNS, -1))
+        assert_frame_equal(stored, whole.astype(stored.dtypes), check_freq=False)
 
     @pytest.mark.parametrize("symbols", ["AAPL", ["AAPL"]])
     def test_arrays(self, cache, symbols):

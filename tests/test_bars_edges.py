@@ -11,7 +11,15 @@ from barsources import TruthSource, bars_at
 from loops import run
 from pandas.testing import assert_frame_equal
 
-from tradecache import MissingBarsWarning, SourceUnavailable, TradingDataCache, segments
+from tradecache import (
+    InvalidBars,
+    InvalidInput,
+    MissingBarsWarning,
+    SourceUnavailable,
+    TradingDataCache,
+    UnknownSymbol,
+    segments,
+)
 from tradecache.freshness import Adaptive, BarClose, FixedTTL
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
@@ -269,3 +277,45 @@ def test_a_source_that_fails_keeps_what_there_is(make, clock):
     with pytest.warns(UserWarning, match="not fresh"):
         answer = cache.bars("AAPL", "2024-05")
     assert answer.index[-1] == pd.Timestamp("2024-05-30")
+
+
+def test_whose_bars_are_stored(make):
+    """Without the source under which bars are stored, the error names it."""
+    make(TruthSource(YEARS)).bars("AAPL", "2024-01")
+
+    with pytest.raises(
+        UnknownSymbol, match="its bars are stored under the source 'truth', to name with source="
+    ):
+        make().bars("AAPL", "2024-01")
+
+
+def test_a_policy_is_an_object(make):
+    """The class of a policy is none."""
+    with pytest.raises(InvalidInput, match=r"freshness is .*FixedTTL.* a policy such as"):
+        make(TruthSource(YEARS), freshness=FixedTTL)
+
+
+def test_export_of_bars_without_an_interval(make, tmp_path):
+    """Where only bars are stored, a file of no price points helps nobody, and the error says what would."""
+    cache = make()
+    cache.store_bars("MINE", YEARS)
+
+    with pytest.raises(InvalidInput, match="interval is None, but must be '1d': only bars are stored"):
+        cache.export(tmp_path / "mine.csv", "MINE")
+    assert not (tmp_path / "mine.csv").exists()
+
+
+def test_bars_of_half_days_are_no_daily_bars(make):
+    """Bars of twelve hours are refused as daily ones, instead of losing every other one."""
+    index = pd.date_range("2024-01-01 09:00", periods=8, freq="12h")
+    with pytest.raises(InvalidBars, match="closer than that"):
+        make().store_bars("MINE", bars_at(index))
+
+
+def test_long_frames_keep_their_types(make):
+    """A symbol without bars does not turn the volumes of the others into floats."""
+    cache = make(TruthSource({"AAPL": YEARS, "NEW": YEARS.loc["2024-05":]}))
+
+    frame = cache.bars(["AAPL", "NEW"], "2024-01-01", "2024-01-31", layout="long")
+
+    assert str(frame["volume"].dtype) == "int64"

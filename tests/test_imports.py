@@ -90,6 +90,17 @@ def test_all_is_sorted_and_complete():
     assert tree <= public
 
 
+def test_public_rooms_are_there_when_they_are_named(tmp_path):
+    """`tc.freshness` and `tc.sources` need no import of their own, and cost nothing until then."""
+    code = """
+        import json, sys
+        import tradecache as tc
+        before = [name for name in sys.modules if name in ("tradecache.freshness", "tradecache.sources")]
+        print(json.dumps([before, tc.freshness.FixedTTL.__name__, tc.sources.__name__, "bridge" in dir(tc)]))
+    """
+    assert answer(code, cwd=tmp_path) == [[], "FixedTTL", "tradecache.sources", False]
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_every_module_says_what_it_is_for(path):
     """Each module opens with a docstring whose first line is a sentence."""

@@ -21,7 +21,12 @@ from tradecache import TradeCache, UnknownSymbol, segments
 COLUMNS = ["open", "high", "low", "close", "volume"]
 DAYS = pd.to_datetime("2024-01-01") + pd.to_timedelta([n + n // 5 * 2 + n // 20 * 10 for n in range(30)], "D")
 """Dates with weekends, and now and then a longer hole."""
-CACHES, FIRST, COUNT, STEP = st.integers(0, 1), st.integers(0, 29), st.integers(1, 20), st.sampled_from([1, 1, 2])
+CACHES, FIRST, COUNT, STEP = (
+    st.integers(0, 1),
+    st.integers(0, 29),
+    st.integers(1, 20),
+    st.sampled_from([1, 1, 2]),
+)
 
 
 class OwnBars(RuleBasedStateMachine):

@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-from typing import Any
 
 from tradecache.cache import TradingDataCache, warm_cache
 from tradecache.errors import (
@@ -75,15 +74,15 @@ __all__ = [
 
 logging.getLogger("tradecache").addHandler(logging.NullHandler())
 
-ROOMS = ("freshness", "sources")
+_ROOMS = ("freshness", "sources")
 """Public modules that are loaded when they are first named, for what they cost."""
 
 
-def __getattr__(name: str) -> Any:
-    if name in ROOMS:
+def __getattr__(name: str) -> object:
+    if name in _ROOMS:
         return importlib.import_module(f"tradecache.{name}")
     raise AttributeError(f"module 'tradecache' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, *ROOMS]
+    return [*__all__, *_ROOMS]

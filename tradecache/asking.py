@@ -123,8 +123,7 @@ class Look(NamedTuple):
         """Return what is stored, and what is not, in order; somebody's own bars that have expired are not."""
         spans = self.timeline.lookup(*self.bounds, self.now)
         if self.provider is None and any(span.state == "stale" for span in spans):
-            kept = (segment for segment in self.timeline if segment.state(self.now) != "stale")
-            spans = Timeline(kept).lookup(*self.bounds, self.now)
+            spans = self.timeline.without_stale(self.now).lookup(*self.bounds, self.now)
         return spans
 
     def to_ask(self, asked: "Look | None" = None) -> list[Range]:

@@ -18,7 +18,7 @@ from tradecache.errors import StoreError, StoreFault, TradeCacheError
 from tradecache.fetching import Fetch, end_of_bar
 from tradecache.flights import Flights, Landing
 from tradecache.intervals import Interval
-from tradecache.segments import Part, SegmentStore, Series, count_between, rows_between
+from tradecache.segments import LOCAL, Part, SegmentStore, Series, count_between, rows_between
 from tradecache.stores.sizes import owned
 from tradecache.telemetry import SERVED_BY, Telemetry, Tier
 from tradecache.timeline import BARS, Range, Span, Timeline
@@ -180,7 +180,7 @@ class BarBook:
             timeline = await self._segments.timeline(series)
             extent = timeline.extent
             first, last = extent[0] if start is None else start, extent[1] if end is None else end
-            frames = await self._visible(series, timeline.lookup(first, last, self._clock.micros()))
+            frames = await self._visible(series, timeline, first, last)
             for segment in [each for each in timeline if each.start < last and first < each.end]:
                 await self._segments.trim(series, segment, first, last)
         return sum(map(len, frames))
@@ -305,10 +305,13 @@ class BarBook:
                     return frame.iloc[:0]
         return empty_bars(look.request.interval)
 
-    async def _visible(self, series: Series, spans: Sequence[Span]) -> list[pd.DataFrame]:
-        """Return what can be seen of stored bars; what is damaged cannot."""
+    async def _visible(self, series: Series, timeline: Timeline, start: int, end: int) -> list[pd.DataFrame]:
+        """Return what can be seen of stored bars; what is damaged, or somebody's own and expired, cannot."""
+        now = self._clock.micros()
+        if series.source == LOCAL:
+            timeline = timeline.without_stale(now)
         frames = []
-        for span in spans:
+        for span in timeline.lookup(start, end, now):
             if span.segment is not None and span.segment.rows:
                 frame = await self._segments.frame(series, span.segment)
                 if frame is not None:
@@ -321,7 +324,7 @@ class BarBook:
         """Return the ranges that new bars speak for: between them lie older ones, which stay."""
         labels = bars.index.asi8  # type: ignore[attr-defined]  # of a DatetimeIndex
         first, last = int(labels[0]), end_of_bar(int(labels[-1]), interval)
-        older = await self._visible(series, timeline.lookup(first, last, self._clock.micros()))
+        older = await self._visible(series, timeline, first, last)
         if not older:
             return [(first, last)]
         index = joined(older).index

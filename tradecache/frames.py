@@ -94,7 +94,7 @@ class TradeCache:
             start: The first moment; by default the beginning of what the source has. Without a time zone it
                 is UTC, for daily and longer bars the date that it shows.
             end: The last moment, included; a date without a time includes that whole day, as in pandas. Up to
-                now by default.
+                now by default; of your own bars, up to the last one.
             interval: "1m", "5m", "1h", "1d", "1wk", "1mo" and the like.
             columns: Which columns, in which order; all by default.
             layout: "wide" or "long", see below.

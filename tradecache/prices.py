@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from tradecache.clock import MICRO, TTL, Clock, checked_ttl, lifetime
-from tradecache.errors import InvalidInput, InvalidPrices, NotEnumerable
+from tradecache.errors import InvalidPrices, NotEnumerable
 from tradecache.models import (
     PriceData,
     checked_id,
@@ -264,8 +264,6 @@ class PriceBook:
 def _bounds(start: Moment | None, end: Moment | None) -> dict[str, str | None]:
     """Return the first id of a range of time, and the first that is behind it."""
     first, last = first_moment(start), last_moment(end)
-    if first is not None and last is not None and last < first:
-        raise InvalidInput("start", start, f"not after end, which is {end}")
     return {"start": stamp(first) if first else "", "end": stamp(last) + "." if last else None}
 
 

@@ -1,6 +1,5 @@
 """What do the two ends of a range of time mean?"""
 
-import re
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
@@ -16,9 +15,7 @@ MICROSECOND = pd.Timedelta(1, "us")
 
 Side = Literal["start_time", "end_time"]
 
-ALLOWED = "a date or a time, as text (the year first), date, datetime or Timestamp"
-DAY_OR_MONTH = re.compile(r"\s*\d{1,2}\s*[-/.]\s*\d{1,2}\s*[-/.]")
-"""How a date begins whose day and month cannot be told apart: 05/02/2012."""
+ALLOWED = "a date or a time, as text, date, datetime or Timestamp"
 
 
 def first_moment(start: Moment | None) -> datetime | None:
@@ -67,8 +64,6 @@ def _whole_micros(instant: pd.Timestamp, side: Side) -> pd.Timestamp:
 
 
 def _edge_of_text(text: str, side: Side) -> pd.Timestamp:
-    if DAY_OR_MONTH.match(text):
-        raise ValueError("which is the day?")
     moment, span = pd.Timestamp(text), pd.Period(text)
     if not span.start_time <= moment.tz_localize(None) <= span.end_time:
         raise ValueError("a time without its day")

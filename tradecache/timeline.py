@@ -157,6 +157,11 @@ class Timeline:
         """Return `now`, or a moment after it that is later than that of every segment."""
         return max([now, *(segment.fetched_at + 1 for segment in self._segments)])
 
+    def without_stale(self, now: int) -> Self:
+        """Return a timeline of what is final or still fresh, for segments that are gone when they expire."""
+        stale = [segment.key for segment in self._segments if segment.state(now) == "stale"]
+        return self.with_segments(removed=stale) if stale else self
+
     def overshadowed(self) -> list[Segment]:
         """Return the segments of which nothing is seen any more."""
         seen = set(self._owners)
