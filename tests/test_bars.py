@@ -23,7 +23,6 @@ from tradecache import (
     StaleDataWarning,
     TradingDataCache,
     UnknownSymbol,
-    delivery,
 )
 from tradecache.freshness import Adaptive, BarClose, FixedTTL
 from tradecache.layouts import wide_frame
@@ -1657,39 +1656,33 @@ class TestLayouts:
         long = two.bars(["AAPL", "MSFT"], "2024-01-06", "2024-01-07", layout="long")
         assert (len(long), list(long.columns), long.index.names) == (0, COLUMNS, ["symbol", "timestamp"])
 
-    def test_wide_frames_are_remembered(self, make, monkeypatch):
+    def test_wide_frames_are_remembered(self, make):
         """A wide frame is put together once for each question, and anew when any of its bars has changed."""
-        made = []
-        monkeypatch.setattr(delivery, "wide_frame", lambda frames: made.append(1) or wide_frame(frames))
         cache = make()
         frames = {name: every("min", "2024-01-02", "2024-01-02") * n for n, name in enumerate("ABC", 1)}
         for name, frame in frames.items():
             cache.store_bars(name, frame, interval="1m")
 
-        def asked(symbols, **options):
-            del made[:]
-            return cache.bars(symbols, interval="1m", **options), len(made)
+        def asked(symbols, columns=None):
+            found = cache.bars(list(symbols), interval="1m", columns=columns)
+            assert_frame_equal(
+                found, wide_frame({name: frames[name][columns or COLUMNS] for name in symbols})
+            )
+            return found
 
-        first, _ = asked(["A", "B"])
+        def are_one(first, second):
+            return np.shares_memory(first["open", "A"].to_numpy(), second["open", "A"].to_numpy())
+
+        first = asked("AB")
+        assert are_one(first, asked("AB"))
+        for symbols, columns in (("BA", None), ("ABC", None), ("AB", ["open"])):
+            assert not are_one(first, asked(symbols, columns))
         first.iloc[:, :] = 0.0  # the caller's own
-        again, count = asked(["A", "B"])
-        assert count == 0
-        assert_frame_equal(again, wide_frame({name: frames[name] for name in "AB"}))
-        for symbols, options in (
-            (["B", "A"], {}),
-            (["A", "B", "C"], {}),
-            (["A", "B"], {"columns": ["close"]}),
-        ):
-            found, count = asked(symbols, **options)
-            names = options.get("columns", COLUMNS)
-            assert count == 1
-            assert_frame_equal(found, wide_frame({name: frames[name][names] for name in symbols}))
+        before = asked("AB")
 
         frames["B"].iloc[7] += 1
         cache.store_bars("B", frames["B"].iloc[7:8], interval="1m")
-        found, count = asked(["A", "B"])
-        assert count == 1
-        assert_frame_equal(found, wide_frame({name: frames[name] for name in "AB"}))
+        assert not are_one(before, asked("AB"))
 
     def test_symbols_twice(self, two):
         """A symbol named twice is there once."""

@@ -45,10 +45,18 @@ def test_looking_at_a_range_makes_no_array_of_it():
 
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
 def test_what_stands_on_its_own_is_left_alone(frame):
-    """A frame that keeps no more alive than it shows is not copied, unless it is small."""
+    """A large frame that keeps no more alive than it shows is not copied."""
     large = as_stored(pd.concat([frame] * 3_000))
     assert compact(large) is large
-    assert_frame_equal(compact(frame), frame)
+
+
+def test_a_few_numbers_are_copied():
+    """A small frame of numbers becomes an equal one with arrays of its own."""
+    small = bars(10)
+    copy = compact(small)
+    assert_frame_equal(copy, small)
+    assert not np.shares_memory(copy["close"].to_numpy(), small["close"].to_numpy())
+    assert not np.shares_memory(copy.index.asi8, small.index.asi8)
 
 
 def test_a_few_numbers_let_go_of_the_others():
