@@ -1,6 +1,5 @@
 """When are markets open? A hint for what to ask and when, never the truth: calendars lag behind closures."""
 
-import difflib
 import importlib
 import logging
 import sys
@@ -244,6 +243,8 @@ def _library() -> Any:
 def _check_name(name: str, names: Sequence[str]) -> None:
     if name in names:
         return
+    import difflib  # for a message
+
     like = difflib.get_close_matches(str(name).upper(), names, n=5, cutoff=0.5)
     raise InvalidInput("calendar", name, f"None, '24/7' or one of {', '.join(like or names)}")
 

@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import platformdirs
 from pydantic import (
     BeforeValidator,
     ByteSize,
@@ -55,6 +54,12 @@ Bytes = Annotated[ByteSize, Field(gt=0), WrapValidator(_bytes)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
+def _usual_folder() -> Path:
+    import platformdirs  # where no folder is named
+
+    return platformdirs.user_cache_path("tradecache", appauthor=False)
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with what it is unless you say otherwise.
 
@@ -72,9 +77,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True)
 
-    cache_dir: Annotated[Path, BeforeValidator(_folder)] = Field(
-        default_factory=lambda: platformdirs.user_cache_path("tradecache", appauthor=False)
-    )
+    cache_dir: Annotated[Path, BeforeValidator(_folder)] = Field(default_factory=_usual_folder)
     """The folder that holds the durable tier; made with mode 0700 when it is first used; ~ is your home."""
     memory_bytes: Bytes = Field(default=ByteSize(256 * 1024**2))
     """How many bytes of values the memory tier may hold."""
