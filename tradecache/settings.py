@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+import platformdirs
 from pydantic import (
     BeforeValidator,
     ByteSize,
@@ -54,12 +55,6 @@ Bytes = Annotated[ByteSize, Field(gt=0), WrapValidator(_bytes)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
-def _usual_folder() -> Path:
-    import platformdirs  # where no folder is named
-
-    return platformdirs.user_cache_path("tradecache", appauthor=False)
-
-
 class Settings(BaseSettings):
     """Everything that can be set, with what it is unless you say otherwise.
 
@@ -77,7 +72,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True)
 
-    cache_dir: Annotated[Path, BeforeValidator(_folder)] = Field(default_factory=_usual_folder)
+    cache_dir: Annotated[Path, BeforeValidator(_folder)] = Field(
+        default_factory=lambda: platformdirs.user_cache_path("tradecache", appauthor=False)
+    )
     """The folder that holds the durable tier; made with mode 0700 when it is first used; ~ is your home."""
     memory_bytes: Bytes = Field(default=ByteSize(256 * 1024**2))
     """How many bytes of values the memory tier may hold."""
@@ -139,7 +136,7 @@ class Settings(BaseSettings):
 def _refuse_unknown(name: str, known: Mapping[str, Any], shown: str | None = None) -> None:
     if name in known:
         return
-    import difflib
+    import difflib  # for a message
 
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
