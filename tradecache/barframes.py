@@ -10,6 +10,7 @@ import pandas as pd
 from tradecache.errors import InvalidBars
 from tradecache.intervals import Interval, interval_of
 from tradecache.stores.arrow import in_utc
+from tradecache.stores.sizes import owned
 
 log = logging.getLogger("tradecache")
 
@@ -87,8 +88,8 @@ def normal_bars(
 
 def _own(frame: pd.DataFrame, interval: Interval, *, copy: bool) -> pd.DataFrame:
     """Return a frame that is in form under labels of our own; with `copy`, on arrays of its own."""
-    own = frame.copy(deep=copy)
-    labels = pd.DatetimeIndex(frame.index.array.view("M8[us]"), name="timestamp", copy=copy)
+    own = owned(frame) if copy else frame.copy(deep=False)
+    labels = pd.DatetimeIndex(own.index.array.view("M8[us]"), name="timestamp", copy=False)
     own.index = in_utc(labels) if interval.is_intraday else labels
     return own
 

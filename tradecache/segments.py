@@ -237,9 +237,10 @@ class SegmentStore:
         arrives between plan and put would be overshadowed.
         """
         timeline = await self.timeline(series)
-        if len(timeline) < HIDDEN:
+        if len(timeline) >= HIDDEN:
+            await self._remove_hidden(series, timeline)
+        if len(timeline) < AT_LEAST:
             return
-        await self._remove_hidden(series, timeline)
         for level in LEVELS:
             timeline = await self.timeline(series)
             for run in timeline.compactions(max_rows=level, at_least=AT_LEAST, gap=_gap(series)):

@@ -420,9 +420,7 @@ class LocalStore(AsyncKeyValue):
 
     def _write_payload(self, collection: str, key: str, frame: pd.DataFrame) -> Payload:
         try:
-            return self._payloads.write(
-                collection, key, frame, check=lambda size: self._check_size(collection, key, size)
-            )
+            return self._payloads.write(collection, key, frame)
         except OSError as error:
             raise self._access.meaning(error) from error
 

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -64,16 +64,8 @@ class Payloads:
         """Bytes of a file from which on it is mapped and not read; None where all are decompressed."""
         return MAPPED if self._compression == "none" else None
 
-    def write(
-        self, collection: str, key: str, frame: pd.DataFrame, *, check: Callable[[int], None] | None = None
-    ) -> Payload:
-        """Write `frame` into a new file, and return where it is.
-
-        Args:
-            collection: Its collection.
-            key: Its key.
-            frame: As `normal_value` leaves it.
-            check: Told the size of the file in bytes; when it raises, nothing is stored.
+    def write(self, collection: str, key: str, frame: pd.DataFrame) -> Payload:
+        """Write `frame`, as `normal_value` leaves it, into a new file, and return where it is.
 
         Raises:
             NotStorable: When Arrow cannot hold the frame.
@@ -88,8 +80,6 @@ class Payloads:
         try:
             with _NewFile(temporary) as file:
                 write_table(table, file, compression=self._compression)
-                if check is not None:
-                    check(file.size)
                 if self._fsync:
                     os.fsync(file.descriptor)
             temporary.rename(directory / name)
