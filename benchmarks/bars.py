@@ -13,8 +13,9 @@ cache. The last 25 bars are asked for by a range of time everywhere. Wide frames
 appended one at a time, 500 to each of 3 series of 98,280; Parquet and diskcache, which write the whole series
 anew, append only the first 10. Every store runs as it comes.
 
-All contenders take turns in each round, another one first each time, and each figure is the median over the rounds. Before the rounds all
-must give the same answer. The ratio is ArcticDB's figure over ours, or where the goal says so, our own from before.
+All contenders take turns in each round, another one first each time, and each figure is the median over the
+rounds. Before the rounds all must give the same answer. The ratio is ArcticDB's figure over ours, or where the
+goal says so, our own from before.
 
     python benchmarks/bars.py [--json] [--rounds 7] [--peers FOLDER] [--save]
 """

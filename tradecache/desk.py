@@ -252,19 +252,14 @@ class BarDesk:
         return LOCAL if chosen is None or chosen == LOCAL else self._guard(chosen).source.name
 
     def _guard(self, source: Any) -> "Guard":
-        key = (
-            source if isinstance(source, Hashable) else id(source)
-        )  # of methods each look makes another object
+        # by its id where it has no hash; a bound method is another object with each look, but an equal one
+        key = source if isinstance(source, Hashable) else id(source)
         if key not in self._guards:
-            from tradecache.sources.catalog import (
-                as_source,  # only where there is a source, for what it costs
-            )
+            from tradecache.sources.catalog import as_source  # where there is a source, for what it costs
             from tradecache.sources.guard import Guard
 
-            self._guards[key] = (
-                source,
-                Guard(as_source(source)),
-            )  # which keeps the id from being given again
+            # with the source itself, so that its id is not given again
+            self._guards[key] = source, Guard(as_source(source))
         return self._guards[key][1]
 
     def _chosen_guard(self, source: Any) -> "Guard":
