@@ -20,11 +20,12 @@ from tradecache.flights import Flights, Landing
 from tradecache.intervals import Interval
 from tradecache.segments import LOCAL, Part, SegmentStore, Series, count_between, rows_between
 from tradecache.stores.sizes import owned
-from tradecache.telemetry import SERVED_BY, Telemetry, Tier
+from tradecache.telemetry import SERVED_BY, Tier
 from tradecache.timeline import BARS, Range, Span, Timeline
 from tradecache.views import Views
 
 ATTEMPTS = 5  # to read what was there a moment ago: it may be compacted meanwhile, or found damaged
+NOT_STORED = "not stored"
 SLOWEST_FIRST: tuple[Tier, ...] = ("source", "disk", "memory")
 
 
@@ -83,11 +84,18 @@ class Answer:
 
     @property
     def tier(self) -> Tier:
-        """The slowest tier that had a part in it; "none" when there are no bars."""
-        if self.requests:
+        """The slowest tier that had a part in it.
+
+        "memory" also where it is known that there are no bars, "none" where nothing is stored and nobody could
+        be asked, "error" where bars are missing.
+        """
+        if self.is_partial:
+            return "error"
+        if self.requests and not self.is_stale:
             return "source"
         tiers = {span.tier for span in self.spans}
-        return next((tier for tier in SLOWEST_FIRST if tier in tiers), "none")
+        known: Tier = "memory" if any(span.why != NOT_STORED for span in self.spans) else "none"
+        return next((tier for tier in SLOWEST_FIRST if tier in tiers), known)
 
 
 class BarBook:
@@ -100,13 +108,11 @@ class BarBook:
         flights: Flights,
         *,
         clock: Clock,
-        telemetry: Telemetry,
     ) -> None:
         self._segments = segments
         self._views = views
         self._flights = flights
         self._clock = clock
-        self._telemetry = telemetry
         self._requests: Counter[Series] = Counter()
         self._refreshing: dict[Series, asyncio.Task[None]] = {}
 
@@ -115,15 +121,18 @@ class BarBook:
 
         What the source could not give is in `error`; where older bars stand in for it, `is_stale` says so.
         """
-        began = time.perf_counter()
-        try:
-            answer = await self._answer(request, provider)
-        except Exception:
-            self._record(request.series, "error", 0, time.perf_counter() - began)
-            raise
-        answer.seconds = time.perf_counter() - began
-        tier: Tier = "error" if answer.is_partial else answer.tier
-        self._record(request.series, tier, len(answer.frame), answer.seconds)
+        self._requests[request.series] += 1
+        answer = Answer(request.series)
+        first_look = await self._look(request, provider)
+        for _ in range(ATTEMPTS):
+            if answer.error is None:
+                await self._fetch_needed(answer, first_look)
+            if await self._read(answer, first_look):
+                break
+        else:
+            raise StoreFault(self._segments.folder, "its segments come and go")
+        if answer.error is None:
+            await self._refresh_if_hot(request, provider)
         return answer
 
     async def plan(self, request: Request, provider: Provider) -> list[Range]:
@@ -192,21 +201,6 @@ class BarBook:
     async def _look(self, request: Request, provider: Provider | None) -> Look:
         timeline = await self._segments.timeline(request.series)
         return Look(request, provider, timeline, self._clock.micros())
-
-    async def _answer(self, request: Request, provider: Provider | None) -> Answer:
-        self._requests[request.series] += 1
-        answer = Answer(request.series)
-        first_look = await self._look(request, provider)
-        for _ in range(ATTEMPTS):
-            if answer.error is None:
-                await self._fetch_needed(answer, first_look)
-            if await self._read(answer, first_look):
-                break
-        else:
-            raise StoreFault(self._segments.folder, "its segments come and go")
-        if answer.error is None:
-            await self._refresh_if_hot(request, provider)
-        return answer
 
     async def _fetch_needed(self, answer: Answer, asked: Look) -> None:
         """Ask the source for what is missing or stale, unless somebody else has since it was `asked`."""
@@ -360,9 +354,6 @@ class BarBook:
         task = self._refreshing.get(series)
         return task is not None and not task.done() and task.get_loop().is_running()
 
-    def _record(self, series: Series, tier: Tier, rows: int, seconds: float) -> None:
-        self._telemetry.record("bars", f"bars {series.interval}", series.symbol, tier, rows, seconds)
-
 
 def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return frames, of which each begins after the one before it, as one."""
@@ -392,7 +383,7 @@ def _why(span: Span, look: Look, error: Exception | None) -> str:
     if span.segment is not None:
         return span.state if span.segment.outcome == BARS else f"{span.segment.outcome}, {span.state}"
     if look.provider is None:
-        return "not stored"
+        return NOT_STORED
     if error is not None and look.worth(span):
         return f"failed: {type(error).__name__}"
     return look.why_not(span)

@@ -9,15 +9,18 @@ import atexit
 import concurrent.futures
 import contextlib
 import contextvars
+import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
 from tradecache.errors import WrongThread
 
 T = TypeVar("T")
+
+log = logging.getLogger("tradecache")
 
 GRACE = 2.0  # seconds that interrupted work is given to stop
 POLL = 0.1  # seconds; on Windows a waiting thread does not notice Ctrl-C
@@ -30,6 +33,7 @@ class Bridge:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._repeated: set[asyncio.Task[None]] = set()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the private loop, wait for it, and return its result or raise its error.
@@ -66,6 +70,30 @@ class Bridge:
         if loop is not None and thread is not None and thread.is_alive():
             loop.call_soon_threadsafe(loop.stop)
             thread.join(timeout=2 * GRACE)
+
+    def every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """Do some work again and again on the private loop, and a last time when that is stopped.
+
+        An error of it is logged, and the work goes on. It does not go on in a forked child.
+
+        Returns:
+            A function that stops it, from any thread, and does not wait for the last time.
+        """
+        stopped = asyncio.Event()
+
+        def begin() -> None:
+            task = loop.create_task(_repeat(seconds, work, stopped))
+            self._repeated.add(task)  # a loop has only weak references to its tasks
+            task.add_done_callback(self._repeated.discard)
+
+        def stop() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the work
+                loop.call_soon_threadsafe(stopped.set)
+
+        with self._lock:
+            loop = self._running()
+            loop.call_soon_threadsafe(begin)
+        return stop
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None or self._thread is None or not self._thread.is_alive():
@@ -172,6 +200,24 @@ async def _wind_up() -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=GRACE)
+
+
+async def _repeat(seconds: float, work: Callable[[], Awaitable[None]], stopped: asyncio.Event) -> None:
+    try:
+        while not stopped.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), seconds)
+            if not stopped.is_set():
+                await _tried(work)
+    finally:
+        await _tried(work)
+
+
+async def _tried(work: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await work()
+    except Exception:
+        log.exception("%r went wrong in the background", work)
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,11 +15,14 @@ from key_value.aio.protocols.key_value import AsyncKeyValue
 from tradecache import stats
 from tradecache.asking import Request
 from tradecache.bars import Answer
+from tradecache.bridge import shared_bridge
 from tradecache.clock import TTL, Clock
 from tradecache.delivery import hand_out
 from tradecache.desk import BarDesk
 from tradecache.errors import CacheClosed, InvalidInput
 from tradecache.export import checked_path, write_frame
+from tradecache.history import History
+from tradecache.holdings import expiries_frame, occupancy_frame
 from tradecache.layouts import Layout, OnError
 from tradecache.models import PriceData, checked_symbol
 from tradecache.points import latest_frame
@@ -28,7 +32,7 @@ from tradecache.settings import Settings
 from tradecache.stack import build_stack
 from tradecache.stats import Window
 from tradecache.stores.local import LocalStore
-from tradecache.telemetry import Telemetry
+from tradecache.telemetry import BIN_SECONDS, Telemetry
 
 if TYPE_CHECKING:
     from tradecache.freshness import Freshness
@@ -82,7 +86,9 @@ class TradingDataCache:
         self.settings = chosen
         self.clock = Clock(clock)
         self.stack = build_stack(chosen, clock=self.clock, durable=durable)
-        self.telemetry = Telemetry(self.clock.epoch)
+        keep = chosen.keep_history
+        self.telemetry = Telemetry(self.clock.epoch, bin_seconds=None if keep is None else BIN_SECONDS)
+        self._history = History(self.stack, self.telemetry, clock=self.clock, keep=keep)
         self.book = PriceBook(
             self.stack, clock=self.clock, telemetry=self.telemetry, default_ttl=chosen.default_ttl
         )
@@ -90,6 +96,8 @@ class TradingDataCache:
             self.stack, clock=self.clock, telemetry=self.telemetry, source=asked, freshness=freshness
         )
         self._closed = False
+        if keep is not None:
+            weakref.finalize(self, shared_bridge().every(BIN_SECONDS, self._history.write))
 
     @property
     def where(self) -> str:
@@ -343,7 +351,7 @@ class TradingDataCache:
         return pd.DataFrame(faults, columns=["collection", "key", "fault"], dtype="str")
 
     async def info(self) -> pd.Series:
-        """Return where the cache is and how much is in it: entries and bytes of each tier, and their bounds."""
+        """Return where the cache is and how much is in it, as `TradeCache.info` describes."""
         self._check_open()
         store = self.stack.durable
         usage = await store.usage() if isinstance(store, LocalStore) else {}
@@ -365,9 +373,32 @@ class TradingDataCache:
         """Return the remembered requests, one to a row, as `TradeCache.events` describes."""
         return stats.events_frame(self.telemetry)
 
-    def hit_rate(self, window: Window | None = None) -> pd.DataFrame:
+    def hit_rate(
+        self, window: Window | None = None, *, by: str = "tier", history: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
         """Return the hit rate over time, as `TradeCache.hit_rate` describes."""
-        return stats.hit_rate_frame(self.telemetry, window=window)
+        return stats.hit_rate_frame(self.telemetry, window=window, by=by, history=history)
+
+    async def history(self) -> pd.DataFrame:
+        """Return what this and earlier sessions were asked, as `TradeCache.history` describes."""
+        self._check_open()
+        return stats.history_frame(await self._history.read())
+
+    async def expiries(self, symbols: Symbols | None = None) -> pd.DataFrame:
+        """Return what is stored and until when it lives, as `TradeCache.expiries` describes."""
+        self._check_open()
+        wanted = None if symbols is None else listed(symbols)
+        points = await self.book.lifetimes(wanted)
+        is_folder = isinstance(self.stack.durable, LocalStore)
+        spans = await self.desk.coverage(wanted, None, None, interval=None) if is_folder else None
+        return expiries_frame(points, spans, now=self.clock.now())
+
+    async def occupancy(self) -> pd.DataFrame:
+        """Return how much each tier holds, as `TradeCache.occupancy` describes."""
+        self._check_open()
+        store = self.stack.durable
+        on_disk = await store.sizes() if isinstance(store, LocalStore) else {}
+        return occupancy_frame(self.stack.memory.sizes(), on_disk, self.settings)
 
     def reset_stats(self) -> None:
         """Begin all counters and events anew."""
@@ -380,6 +411,7 @@ class TradingDataCache:
             return
         self._closed = True
         await self.desk.close()
+        await self._history.close()
         await self.stack.memory.destroy()
         if isinstance(self.stack.durable, LocalStore):
             self.stack.durable.close()

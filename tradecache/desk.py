@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
@@ -25,7 +26,7 @@ from tradecache.ranges import Moment
 from tradecache.segments import LOCAL, SegmentStore, Series
 from tradecache.stack import Stack
 from tradecache.stores.local import LocalStore
-from tradecache.telemetry import Telemetry
+from tradecache.telemetry import CELL_BYTES, Telemetry
 from tradecache.timeline import Span, clipped
 from tradecache.views import Views
 
@@ -84,9 +85,7 @@ class BarDesk:
         """The bars of single series."""
         if self._book is None:
             flights = Flights(self._segments.folder / "locks")
-            self._book = BarBook(
-                self._segments, self.views, flights, clock=self._clock, telemetry=self._telemetry
-            )
+            self._book = BarBook(self._segments, self.views, flights, clock=self._clock)
         return self._book
 
     def requests(
@@ -226,12 +225,34 @@ class BarDesk:
             await guard.close()
 
     async def _answer(self, request: Request, source: Any) -> Answer:
+        """Answer one request, and count it."""
+        began = time.perf_counter()
+        try:
+            answer = await self._answer_or_error(request, source)
+        except GeneratorExit:  # it is asked again where it can wait
+            raise
+        except BaseException:
+            self._record(Answer(request.series, is_partial=True), began)
+            raise
+        self._record(answer, began)
+        return answer
+
+    async def _answer_or_error(self, request: Request, source: Any) -> Answer:
         try:
             if source is None and self._source is None:
                 await self._check_stored(request.series)
             return await self.book.answer(request, await self._provider(request.series, source))
         except Exception as error:  # noqa: BLE001 - it is the answer's, and one of many must not end the others
             return Answer(request.series, empty_bars(request.interval), error=error, is_partial=True)
+
+    def _record(self, answer: Answer, began: float) -> None:
+        answer.seconds = time.perf_counter() - began
+        series, (rows, columns) = answer.series, answer.frame.shape
+        size = rows * (1 + columns) * CELL_BYTES
+        dataset = f"bars {series.interval}"
+        self._telemetry.record(
+            "bars", dataset, series.symbol, answer.tier, rows, size, answer.seconds, answer.is_stale
+        )
 
     async def _check_stored(self, series: Series) -> None:
         """Raise UnknownSymbol where nobody can be asked, and nothing is stored: somebody forgot to name a source."""

@@ -371,14 +371,20 @@ class TradeCache:
     def stats(self, by: str = "tier") -> pd.DataFrame:
         """Return how often the cache was asked and how it answered.
 
+        In each row, requests = hits + fetches + misses + errors. Counts are exact since the cache was made or
+        `reset_stats`.
+
         Args:
             by: "tier", "symbol", "dataset" or "operation". Questions about several symbols at once count
-                under the symbol "", but bars under each. Bars for which a source had to be asked are misses of
-                memory and disk; the tier "source" is there once bars were asked for.
+                under the symbol "", but bars under each. By tier, a request that one could not serve is a miss of
+                it and a request to the next; the tier "source" is there once bars were asked for.
 
         Returns:
-            Index named after `by`; columns requests, hits, misses, errors, hit_rate (0 to 1, NaN before
-            the first request), rows, p50_us and p95_us (latency in microseconds).
+            Index named after `by`; columns requests; hits (memory or disk answered; of writes: done), fetches
+            (a source was asked, and answered), misses (nobody had it), errors; stale (how many of the hits were no
+            longer fresh, because the source failed); hit_rate (hits / requests, 0 to 1, NaN before the first
+            request, for writes and for sources); rows and bytes given or taken (a byte count of eight for each
+            value and label); p50_us and p95_us (latency of the events remembered, in microseconds).
         """
         return self.core.stats(by=by)
 
@@ -386,23 +392,65 @@ class TradeCache:
         """Return the last requests (at most 100,000), oldest first.
 
         Returns:
-            Index time (UTC); columns operation, dataset, symbol, tier ("memory", "disk", "source", "none" for
-            a miss, "error"), hit, rows, seconds.
+            Index time (UTC, the request's end); columns operation ("get", "latest", "prices", "bars", "put",
+            "delete"), dataset ("prices", or "bars" and their interval), symbol ("" for several), tier that served
+            it ("memory", "disk", "source", of bars the slowest that had a part; "none": nobody had it; "error"),
+            outcome ("hit", "stale", "miss", "error"; of writes "done"), rows, bytes (eight for each value and
+            label), seconds.
         """
         return self.core.events()
 
-    def hit_rate(self, window: Window | None = None) -> pd.DataFrame:
+    def hit_rate(
+        self, window: Window | None = None, *, by: str = "tier", history: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
         """Return the hit rate of reads over time.
 
         Args:
             window: Width of each bin, as seconds, a timedelta or as pandas spells it ("10s"); a hundredth of
                 the time by default.
+            by: "tier" for one row a bin, "symbol" for one row a bin and symbol, with a column `symbol`.
+            history: What `history()` returned, to be counted instead of the requests of this session.
 
         Returns:
-            Index time (UTC); columns requests, memory and disk (share of requests that each served, 0 to
-            1), hit_rate (their sum), cumulative (since the beginning).
+            Index time (UTC, each bin's start); columns requests; memory, disk, source, none and error: shares of
+            the requests by who answered (0 to 1, NaN in a bin without any), which add up to 1; hit_rate, the share
+            of memory and disk together; cumulative, the hit rate since the beginning.
         """
-        return self.core.hit_rate(window)
+        return self.core.hit_rate(window, by=by, history=history)
+
+    def history(self) -> pd.DataFrame:
+        """Return the requests of this and of earlier sessions by the minute, as far as they were kept.
+
+        They are kept while `settings.keep_history` says so: in the folder, every minute, when the cache is closed
+        and when the interpreter ends. What was counted since is lost when the process is killed.
+
+        Returns:
+            Index time (UTC, each minute's start); columns operation, dataset, tier, outcome (as in `events`),
+            requests, rows, bytes. `hit_rate` and `plot.hit_rate` take it as `history=`.
+        """
+        return self._run(self.core.history())
+
+    def expiries(self, symbols: Symbols | None = None) -> pd.DataFrame:
+        """Return what is stored and until when it lives; this is not counted as a request.
+
+        Args:
+            symbols: One or several; all by default.
+
+        Returns:
+            One row for each price point and each span of bars: symbol, dataset, source, rows, expires_at (UTC; of
+            bars, until when they are fresh; NaT: for ever) and ttl (what is left, negative for stale bars).
+        """
+        return self._run(self.core.expiries(symbols))
+
+    def occupancy(self) -> pd.DataFrame:
+        """Return how much each tier holds of what.
+
+        Returns:
+            One row for each tier ("memory", "disk") and dataset ("prices", "bars", "views": frames put together
+            from several, "history", "other"): tier, dataset, entries, bytes, max_bytes (of the tier, NA: no
+            bound; that of the disk is for bars alone).
+        """
+        return self._run(self.core.occupancy())
 
     def get_cache_statistics(self) -> dict[str, int | float]:
         """Return total_gets, cache_hits, cache_misses, hit_rate_percent, total_puts and total_deletes.

@@ -5,16 +5,16 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Protocol, Self, SupportsFloat, runtime_checkable
+from typing import Any, Self, SupportsFloat
 
 import pandas as pd
 from key_value.aio.adapters.pydantic import PydanticAdapter
-from key_value.aio.protocols.key_value import AsyncEnumerateCollectionsProtocol, AsyncEnumerateKeysProtocol
+from key_value.aio.protocols.key_value import AsyncEnumerateCollectionsProtocol
 from pydantic import ValidationError
-from pydantic_core import to_json
 
-from tradecache.clock import MICRO, TTL, Clock, checked_ttl, lifetime
+from tradecache.clock import MICRO, TTL, Clock, checked_ttl
 from tradecache.errors import InvalidPrices, NotEnumerable
+from tradecache.listing import ENUMERATION_CAP, OrderedStore, entries_of
 from tradecache.models import (
     PriceData,
     checked_id,
@@ -31,23 +31,13 @@ from tradecache.ranges import Moment, first_moment, last_moment
 from tradecache.stack import Item, Stack
 from tradecache.steps import in_steps
 from tradecache.stores.local import Entry, LocalStore
-from tradecache.telemetry import SERVED_BY, Telemetry, Tier
+from tradecache.telemetry import CELL_BYTES, SERVED_BY, Telemetry, Tier
 
 log = logging.getLogger("tradecache")
 
 PREFIX = "symbol:"
+POINT_BYTES = 3 * CELL_BYTES  # timestamp, price, volume
 DATASET = "prices"
-ENUMERATION_CAP = 10_000  # py-key-value's stores list no more keys than this, silently
-
-
-@runtime_checkable
-class OrderedStore(Protocol):
-    """A store that can list a collection in the order of its keys."""
-
-    async def scan(
-        self, collection: str, *, start: str = "", end: str | None = None, last: int | None = None
-    ) -> list[Entry]:
-        """Return live entries with `start` <= key < `end`."""
 
 
 class PointAdapter(PydanticAdapter[PriceData]):
@@ -132,12 +122,15 @@ class PriceBook:
         began = time.perf_counter()
         try:
             point: PriceData | None = await self._adapter.point(data_id, collection=collection)
-        except Exception:
-            self._telemetry.record("get", DATASET, symbol, "error", 0, time.perf_counter() - began)
+        except GeneratorExit:  # it is asked again where it can wait
             raise
-        found = point is not None
+        except BaseException:
+            self._telemetry.record("get", DATASET, symbol, "error", 0, 0, time.perf_counter() - began)
+            raise
+        found = int(point is not None)
         tier = SERVED_BY.get() if found else "none"
-        self._telemetry.record("get", DATASET, symbol, tier, int(found), time.perf_counter() - began)
+        size, seconds = found * POINT_BYTES, time.perf_counter() - began
+        self._telemetry.record("get", DATASET, symbol, tier, found, size, seconds)
         return point
 
     async def warm(self, symbol: str) -> int:
@@ -203,13 +196,22 @@ class PriceBook:
         wanted = await self.symbols() if symbols is None else [checked_symbol(symbol) for symbol in symbols]
         bounds = _bounds(start, end)
         with _Timed(self._telemetry, "prices", wanted[0] if len(wanted) == 1 else "") as timed:
-            parts = [
-                points_frame(await self._scan(PREFIX + symbol, **bounds)) for symbol in dict.fromkeys(wanted)
-            ]
-            filled = [part for part in parts if len(part)]
-            result = pd.concat(filled) if len(filled) > 1 else (filled or [points_frame([])])[0]
-            timed.served("disk" if filled else "none", rows=len(result))
-        return result.sort_index(kind="stable") if len(filled) > 1 else result
+            result = await self._frame(wanted, **bounds)
+            timed.served("disk" if len(result) else "none", rows=len(result))
+        return result
+
+    async def lifetimes(self, symbols: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return the live points of some symbols, as `frame` does, without counting that as a request."""
+        return await self._frame(await self.symbols() if symbols is None else symbols)
+
+    async def _frame(self, symbols: Sequence[str], **bounds: Any) -> pd.DataFrame:
+        parts = [
+            points_frame(await self._scan(PREFIX + symbol, **bounds)) for symbol in dict.fromkeys(symbols)
+        ]
+        filled = [part for part in parts if len(part)]
+        if len(filled) < 2:  # noqa: PLR2004 - nothing to put together
+            return (filled or [points_frame([])])[0]
+        return pd.concat(filled).sort_index(kind="stable")
 
     async def invalidate(
         self, symbols: Sequence[str], start: Moment | None, end: Moment | None
@@ -229,36 +231,7 @@ class PriceBook:
         return checked_ttl(self._default_ttl if ttl is None else ttl)
 
     async def _scan(self, collection: str, **bounds: Any) -> list[Entry]:
-        store = self._stack.durable
-        if isinstance(store, OrderedStore):
-            found: list[Entry] = await self._stack.retrying.call(store.scan, collection, **bounds)
-            return found
-        return await self._scan_unordered(collection, **bounds)
-
-    async def _scan_unordered(
-        self, collection: str, *, start: str = "", end: str | None = None, last: int | None = None
-    ) -> list[Entry]:
-        """Do with `keys` and `ttl_many` what a store without order cannot do at once."""
-        store = self._stack.durable
-        if not isinstance(store, AsyncEnumerateKeysProtocol):
-            raise NotEnumerable(store)
-        keys = await store.keys(collection)
-        if len(keys) >= ENUMERATION_CAP:
-            raise NotEnumerable(store)
-        wanted = sorted(key for key in keys if key >= start and (end is None or key < end))
-        found = await self._stack.retrying.ttl_many(wanted, collection=collection)
-        now = self._clock.micros()
-        entries = [
-            Entry(
-                key,
-                to_json(value),
-                0,
-                None if ttl is None else now + lifetime(ttl),
-            )
-            for key, (value, ttl) in zip(wanted, found, strict=True)
-            if value is not None
-        ]
-        return entries if last is None else entries[-last:]
+        return await entries_of(self._stack, collection, clock=self._clock, **bounds)
 
 
 def _bounds(start: Moment | None, end: Moment | None) -> dict[str, str | None]:
@@ -290,6 +263,9 @@ class _Timed:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        if kind is GeneratorExit:  # it is asked again where it can wait
+            return
         tier: Tier = "error" if kind else self._tier
         seconds = time.perf_counter() - self._began
-        self._telemetry.record(self._operation, DATASET, self._symbol, tier, self._rows, seconds)
+        size = self._rows * POINT_BYTES
+        self._telemetry.record(self._operation, DATASET, self._symbol, tier, self._rows, size, seconds)

@@ -23,6 +23,7 @@ from tradecache.clock import MAX_TTL, SECOND
 from tradecache.errors import InvalidInput
 
 PREFIX = "TRADECACHE_"
+THIRTY_DAYS = 30 * 86400.0
 SHOULD = "Input should be "  # how pydantic begins to say what is allowed
 
 
@@ -34,6 +35,15 @@ def _seconds(value: object) -> object:
     if isinstance(value, bool):
         raise PydanticCustomError("seconds", SHOULD + "a positive number of seconds, or a timedelta")
     return value / SECOND if isinstance(value, timedelta) else value
+
+
+def _kept(value: object) -> object:
+    """Take True for thirty days, also as an environment variable spells it, and False for not at all."""
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower(), value)
+    if isinstance(value, bool):
+        return THIRTY_DAYS if value else None
+    return value
 
 
 def _bytes(value: object, handler: ValidatorFunctionWrapHandler) -> object:
@@ -98,6 +108,9 @@ class Settings(BaseSettings):
     """Seconds before the first retry; each later one waits twice as long."""
     retry_max_delay: Seconds = 2.0
     """The longest wait between two retries."""
+    keep_history: Annotated[Seconds | None, BeforeValidator(_kept)] = None
+    """For how long counts of requests are kept in the folder, for `history()`: seconds, a timedelta, or True
+    for thirty days; None: only while the process runs."""
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "DEBUG"
     """The level at which reads, writes and deletes by id on disk are logged; faults are always warnings."""
 

@@ -9,12 +9,22 @@ import pandas as pd
 
 from tradecache.errors import InvalidInput
 from tradecache.settings import Settings
-from tradecache.telemetry import Event, Telemetry
+from tradecache.telemetry import (
+    BIN_SECONDS,
+    HITS,
+    READS,
+    Bin,
+    Counts,
+    Event,
+    Key,
+    Telemetry,
+    Tier,
+    outcome_of,
+)
 from tradecache.wrappers import TierStatistics
 
 By = Literal["tier", "symbol", "dataset", "operation"]
-READS = ("get", "latest", "prices", "bars")
-TIERS = ("memory", "disk")
+Split = Literal["tier", "symbol"]
 MAX_BINS = 1_000_000  # more than that is a slip of the pen, and would fill the memory
 MICROSECOND = pd.Timedelta(1, "us")
 
@@ -30,18 +40,20 @@ WARMED = {
 Window = str | float | timedelta
 """A width of time: seconds, a timedelta, or as pandas spells it."""
 
-SERVED = {"memory", "disk"}
 PASSED = ("memory", "disk", "source")
-ASKED = {"get": ("memory", "disk"), "latest": ("disk",), "prices": ("disk",), "bars": PASSED}
+ASKED = {"get": HITS, "latest": ("disk",), "prices": ("disk",), "bars": PASSED}
 """Whom an operation asks, in turn. Questions about points by time go past memory, to disk."""
 
 COLUMNS = {
     "requests": "int64",
     "hits": "int64",
+    "fetches": "int64",
     "misses": "int64",
     "errors": "int64",
+    "stale": "int64",
     "hit_rate": "float64",
     "rows": "int64",
+    "bytes": "int64",
     "p50_us": "float64",
     "p95_us": "float64",
 }
@@ -50,138 +62,216 @@ EVENTS = {
     "dataset": "str",
     "symbol": "str",
     "tier": "str",
-    "hit": "bool",
+    "outcome": "str",
     "rows": "int64",
+    "bytes": "int64",
     "seconds": "float64",
+}
+RATES = {
+    "requests": "int64",
+    **dict.fromkeys((*get_args(Tier), "hit_rate", "cumulative"), "float64"),
+}
+HISTORY = {
+    "operation": "str",
+    "dataset": "str",
+    "tier": "str",
+    "outcome": "str",
+    "requests": "int64",
+    "rows": "int64",
+    "bytes": "int64",
 }
 
 
 def events_frame(telemetry: Telemetry) -> pd.DataFrame:
     """Return one row for each remembered request: index `time` (UTC), columns as in `EVENTS`."""
-    frame = pd.DataFrame(telemetry.events(), columns=list(Event._fields))
-    stamps = (frame.pop("time").astype("float64") * 1e6).round().astype("int64").to_numpy().view("M8[us]")
-    frame["hit"] = frame["tier"].isin(SERVED)
-    frame.index = pd.DatetimeIndex(stamps, name="time").tz_localize("UTC")
+    events = telemetry.events()
+    frame = pd.DataFrame(events, columns=list(Event._fields))
+    frame["outcome"] = [event.outcome for event in events]
+    frame.index = _in_utc(frame.pop("time"))
     return frame[list(EVENTS)].astype(EVENTS)
+
+
+def _in_utc(seconds: pd.Series) -> pd.DatetimeIndex:
+    """Return seconds since the epoch as an index `time`."""
+    stamps = (seconds.astype("float64") * 1e6).round().astype("int64").to_numpy().view("M8[us]")
+    return pd.DatetimeIndex(stamps, name="time").tz_localize("UTC")
 
 
 def stats_frame(telemetry: Telemetry, *, by: str = "tier") -> pd.DataFrame:
     """Return counters and latencies, one row for each tier, symbol, dataset or operation.
 
-    Reads count as requests, hits and misses; by="operation" has the writes too. By tier, a request that
-    memory could not serve is a miss of memory and a request to disk. Counts are exact since the cache was
-    made or `reset_stats`; latencies (microseconds) are of the remembered events.
+    In each row, requests = hits + fetches + misses + errors. Only reads count; by="operation" has the writes
+    too. By tier, a request that memory could not serve is a miss of memory and a request to disk. Counts are exact
+    since the cache was made or `reset_stats`; latencies (microseconds) are of the remembered events.
     """
     if by not in get_args(By):
         raise InvalidInput("by", by, f"one of {', '.join(get_args(By))}")
     if by == "tier":
         return _by_tier(telemetry)
-    place = {"operation": 0, "dataset": 1, "symbol": 2}[by]
     table: dict[str, dict[str, int]] = {}
-    for key, (requests, rows) in telemetry.counts().items():
-        if by != "operation" and key[0] not in READS:
-            continue
-        row = table.setdefault(key[place], _no_requests())
-        row["requests"] += requests
-        row[_outcome(key[3])] += requests
-        row["rows"] += rows
+    for key, counts in telemetry.counts().items():
+        if by == "operation" or key.operation in READS:
+            row = table.setdefault(getattr(key, by), _no_requests())
+            _add(row, _outcome(key), counts)
+            row["stale"] += counts.requests * key.is_stale
     frame = _typed(table, by)
-    _add_latencies(frame, telemetry, lambda event: event[place + 1], reads_only=by != "operation")
+    if by == "operation":
+        frame.loc[~frame.index.isin(READS), "hit_rate"] = np.nan  # a write is done, or not
+    _add_latencies(frame, telemetry, by, reads_only=by != "operation")
     return frame.sort_index()
 
 
 def _by_tier(telemetry: Telemetry) -> pd.DataFrame:
-    """By tier: who was asked, who answered. Questions about points by time go past memory, to disk.
+    """By tier: who was asked, who answered.
 
     A tier is asked when those before it could not answer. There is a source only where bars were asked for.
     """
-    table = {tier: _no_requests() for tier in ("memory", "disk")}
-    for (operation, _, _, tier), (requests, rows) in telemetry.counts().items():
-        asked = ASKED.get(operation, ())
-        for each in asked:
-            row = table.setdefault(each, _no_requests())
-            if tier in PASSED and PASSED.index(tier) < PASSED.index(each):
+    table = {tier: _no_requests() for tier in HITS}
+    for key, counts in telemetry.counts().items():
+        asked = ASKED.get(key.operation, ())
+        for tier in asked:
+            row = table.setdefault(tier, _no_requests())
+            if key.tier in PASSED and PASSED.index(key.tier) < PASSED.index(tier):
                 break
-            row["requests"] += requests
-            if each == tier:
-                row["hits"] += requests
-                row["rows"] += rows
+            if tier == key.tier:
+                _add(row, "fetches" if tier == "source" else "hits", counts)
+                row["stale"] += counts.requests * key.is_stale
                 break
-            row["errors" if tier == "error" and each == asked[-1] else "misses"] += requests
+            is_last = tier == asked[-1]
+            _add(row, "errors" if key.tier == "error" and is_last else "misses", counts, given=False)
     frame = _typed(table, "tier")
-    _add_latencies(frame, telemetry, lambda event: event.tier, reads_only=True)
+    frame.loc[frame.index == "source", "hit_rate"] = np.nan  # what it gives was not cached
+    _add_latencies(frame, telemetry, "tier", reads_only=True)
     return frame
 
 
+def _add(row: dict[str, int], outcome: str, counts: Counts, *, given: bool = True) -> None:
+    row["requests"] += counts.requests
+    row[outcome] += counts.requests
+    if given:
+        row["rows"] += counts.rows
+        row["bytes"] += counts.bytes
+
+
 def _no_requests() -> dict[str, int]:
-    return dict.fromkeys(("requests", "hits", "misses", "errors", "rows"), 0)
+    return dict.fromkeys((name for name, kind in COLUMNS.items() if kind == "int64"), 0)
 
 
-def _outcome(tier: str) -> str:
-    return "hits" if tier in SERVED else "errors" if tier == "error" else "misses"
+def _outcome(key: Key) -> str:
+    """Return the column that a request counts in."""
+    if key.tier in HITS:
+        return "hits"
+    return {"source": "fetches", "error": "errors"}.get(key.tier, "misses")
 
 
 def _typed(rows: dict[str, dict[str, int]], name: str) -> pd.DataFrame:
     frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(COLUMNS))
-    answered = frame["hits"] + frame["misses"]
-    frame["hit_rate"] = frame["hits"] / answered.where(answered > 0)
+    frame["hit_rate"] = frame["hits"] / frame["requests"].where(frame["requests"] > 0)
     frame.index = pd.Index(list(rows), dtype="str", name=name)
     return frame.astype(COLUMNS)
 
 
-def _add_latencies(frame: pd.DataFrame, telemetry: Telemetry, of: Any, *, reads_only: bool) -> None:
+def _add_latencies(frame: pd.DataFrame, telemetry: Telemetry, by: str, *, reads_only: bool) -> None:
     seconds: dict[str, list[float]] = {}
     for event in telemetry.events():
         if not reads_only or event.operation in READS:
-            seconds.setdefault(of(event), []).append(event.seconds)
+            seconds.setdefault(getattr(event, by), []).append(event.seconds)
     for label, found in seconds.items():
         if label in frame.index:
             frame.loc[label, ["p50_us", "p95_us"]] = np.quantile(found, [0.5, 0.95]) * 1e6
 
 
-def hit_rate_frame(telemetry: Telemetry, *, window: Window | None = None) -> pd.DataFrame:
+def hit_rate_frame(
+    telemetry: Telemetry,
+    *,
+    window: Window | None = None,
+    by: str = "tier",
+    history: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Return the hit rate of reads over time.
 
     Args:
         telemetry: The events.
         window: Width of each bin, as seconds, a timedelta or as pandas spells it ("10s"); a hundredth of the
             time by default.
+        by: "tier" for one row a bin, "symbol" for one row a bin and symbol, in a column `symbol`.
+        history: What `history_frame` returned, to be counted instead of the events.
 
     Returns:
-        Index `time` (UTC, each bin's start); columns requests, memory, disk (shares of the requests that
-        each tier served, 0 to 1), hit_rate (their sum) and cumulative (the hit rate since the beginning).
+        Index `time` (UTC, each bin's start); columns as in `RATES`: requests; memory, disk, source, none and error,
+        which are shares of the requests (0 to 1, NaN in a bin without any) and add up to 1; hit_rate, the share
+        of memory and disk together; and cumulative, the hit rate since the beginning.
     """
-    events = events_frame(telemetry)
-    reads = events[events["operation"].isin(READS)]
-    width = _width(window, reads.index)
-    flags = pd.DataFrame(
-        {"requests": 1, **{tier: reads["tier"] == tier for tier in TIERS}}, index=reads.index
-    )
-    bins = (
-        flags.astype("int64").resample(width, origin="start").sum() if len(flags) else flags.astype("int64")
-    )
-    result = pd.DataFrame({"requests": bins["requests"]})
-    for tier in TIERS:
-        result[tier] = bins[tier] / bins["requests"].where(bins["requests"] > 0)
-    result["hit_rate"] = result["memory"] + result["disk"]
-    hits = (bins["memory"] + bins["disk"]).cumsum()
-    result["cumulative"] = hits / bins["requests"].cumsum()
-    return result.astype(
-        {"requests": "int64", **dict.fromkeys(("memory", "disk", "hit_rate", "cumulative"), "float64")}
-    )
+    if by not in get_args(Split):
+        raise InvalidInput("by", by, f"one of {', '.join(get_args(Split))}")
+    if history is None:
+        reads = events_frame(telemetry).assign(requests=1)
+        width = _width(window, reads.index, least=pd.Timedelta(1, "ms"))
+    else:
+        if by == "symbol":
+            raise InvalidInput("by", by, "tier where a history is given, which knows no symbols")
+        reads = _checked_history(history).assign(symbol="")
+        width = _width(window, reads.index, least=pd.Timedelta(BIN_SECONDS, "s"))
+    reads = reads[reads["operation"].isin(READS)]
+    if not len(reads):
+        return _no_rates(by)
+    start = reads.index.min() if history is None else reads.index.min().floor(width)
+    if by == "symbol":
+        parts = [_rates(some, start, width).assign(symbol=name) for name, some in reads.groupby("symbol")]
+        return pd.concat(parts).astype({"symbol": "str", **RATES})[["symbol", *RATES]]
+    return _rates(reads, start, width)
 
 
-def _width(window: Window | None, index: pd.Index) -> pd.Timedelta:
+def _rates(reads: pd.DataFrame, start: pd.Timestamp, width: pd.Timedelta) -> pd.DataFrame:
+    """Return the shares of some reads in bins from `start` on."""
+    place = np.asarray((pd.DatetimeIndex(reads.index) - start) // width, dtype="int64")
+    times = pd.date_range(start, periods=int(place.max()) + 1, freq=width, name="time", unit="us")
+    asked = reads["requests"].to_numpy()
+    counts = {
+        tier: np.bincount(place, weights=asked * (reads["tier"] == tier).to_numpy(), minlength=len(times))
+        for tier in get_args(Tier)
+    }
+    table = pd.DataFrame(counts, index=times)
+    requests, hits = table.sum(axis=1), table[list(HITS)].sum(axis=1)
+    result = table.div(requests.where(requests > 0), axis=0)
+    result.insert(0, "requests", requests)
+    return result.assign(
+        hit_rate=result["memory"] + result["disk"], cumulative=hits.cumsum() / requests.cumsum()
+    ).astype(RATES)
+
+
+def _no_rates(by: str) -> pd.DataFrame:
+    columns = {"symbol": "str", **RATES} if by == "symbol" else RATES
+    index = pd.DatetimeIndex([], dtype="datetime64[us, UTC]", name="time")
+    return pd.DataFrame(columns=list(columns), index=index).astype(columns)
+
+
+def history_frame(bins: Sequence[Bin]) -> pd.DataFrame:
+    """Return counts of requests over time: index `time` (UTC, each bin's start), columns as in `HISTORY`."""
+    frame = pd.DataFrame(bins, columns=list(Bin._fields))
+    frame["outcome"] = [outcome_of(each.operation, each.tier, is_stale=each.is_stale) for each in bins]
+    frame.index = _in_utc(frame.pop("start"))
+    return frame[list(HISTORY)].astype(HISTORY).sort_index(kind="stable")
+
+
+def _checked_history(history: object) -> pd.DataFrame:
+    is_one = isinstance(history, pd.DataFrame) and isinstance(history.index, pd.DatetimeIndex)
+    if not isinstance(history, pd.DataFrame) or not is_one or not {*HISTORY} <= {*history.columns}:
+        raise InvalidInput("history", history, "a frame that `history()` returned")
+    return history
+
+
+def _width(window: Window | None, index: pd.Index, *, least: pd.Timedelta) -> pd.Timedelta:
     span = index.max() - index.min() if len(index) else pd.Timedelta(0)
     if window is None:
-        return max(span / 100, pd.Timedelta(milliseconds=1)).ceil("us")
+        return max(span / 100, least).ceil("us")
     try:
         width = pd.Timedelta(window) if isinstance(window, (str, timedelta)) else pd.Timedelta(seconds=window)
     except (ValueError, TypeError) as error:
         raise InvalidInput("window", window, 'a width like "10s", seconds, or a timedelta') from error
-    least = max(span / MAX_BINS, MICROSECOND)
-    if not width >= least:
-        raise InvalidInput("window", window, f"at least {least.total_seconds():g} seconds")
+    narrowest = max(span / MAX_BINS, MICROSECOND)
+    if not width >= narrowest:
+        raise InvalidInput("window", window, f"at least {narrowest.total_seconds():g} seconds")
     return width
 
 
@@ -229,8 +319,8 @@ def info_series(
 
 def hits(telemetry: Telemetry) -> tuple[int, int]:
     """Return how many reads there were, and how many of them memory or disk served."""
-    reads = [(key[3], count) for key, (count, _) in telemetry.counts().items() if key[0] in READS]
-    return sum(count for _, count in reads), sum(count for tier, count in reads if tier in SERVED)
+    reads = [(key, counts.requests) for key, counts in telemetry.counts().items() if key.operation in READS]
+    return sum(count for _, count in reads), sum(count for key, count in reads if key.tier in HITS)
 
 
 def totals(statistics: TierStatistics) -> dict[str, int | float]:

@@ -1,5 +1,6 @@
 """What was asked of the cache, which tier answered, and how long did it take?"""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -9,7 +10,13 @@ from typing import Literal, NamedTuple
 from tradecache.forks import fork_safe_lock
 
 Tier = Literal["memory", "disk", "source", "none", "error"]
+Outcome = Literal["hit", "stale", "miss", "error", "done"]
+READS = ("get", "latest", "prices", "bars")
+HITS = ("memory", "disk")
 MAX_EVENTS = 100_000
+BIN_SECONDS = 60.0
+CELL_BYTES = 8
+"""What each value and each label of an index is counted as, whatever its type: to measure it would take longer."""
 
 SERVED_BY: ContextVar[Tier] = ContextVar("served_by", default="none")
 """Set by the tiered stack at the end of each read, for whoever awaited it."""
@@ -27,51 +34,181 @@ class Event(NamedTuple):
     symbol: str
     """The symbol, or "" when it was about several."""
     tier: Tier
-    """The tier that served it, of bars the slowest that had a part in it; "none" for a miss, "error" when it failed."""
+    """The tier that served it, of bars the slowest that had a part in it; "none" when nobody had it, "error" when it failed."""
+    is_stale: bool
+    """Whether it was served with bars that are no longer fresh, because the source failed."""
     rows: int
     """How many rows it gave or took."""
+    bytes: int
+    """What those rows take in memory, at eight bytes for each value and label."""
     seconds: float
     """How long it took, on the monotonic clock."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it, see `outcome_of`."""
+        return outcome_of(self.operation, self.tier, is_stale=self.is_stale)
+
+
+class Key(NamedTuple):
+    """What requests are counted by."""
+
+    operation: str
+    dataset: str
+    symbol: str
+    tier: Tier
+    is_stale: bool
+
+
+class Counts(NamedTuple):
+    """How many requests of one kind there were, and what they gave or took."""
+
+    requests: int
+    rows: int
+    bytes: int
+
+
+class Bin(NamedTuple):
+    """The requests of one kind between two moments, of whatever symbol."""
+
+    start: float
+    operation: str
+    dataset: str
+    tier: Tier
+    is_stale: bool
+    requests: int
+    rows: int
+    bytes: int
+
+
+def outcome_of(operation: str, tier: str, *, is_stale: bool) -> Outcome:
+    """Say what became of a request.
+
+    A read is a "hit" where memory or disk answered ("stale": with bars that are no longer fresh), else a "miss",
+    whether a source then had it or nobody; a write that found its entry is "done". What raised is an "error".
+    """
+    if tier == "error":
+        return "error"
+    if tier not in HITS:
+        return "miss"
+    if operation not in READS:
+        return "done"
+    return "stale" if is_stale else "hit"
 
 
 class Telemetry:
     """A bounded buffer of events for times and latencies, and exact counters that never forget.
 
     Safe to use from any thread. `record` takes about a microsecond.
+
+    Args:
+        now: Seconds since the epoch.
+        max_events: How many events are remembered.
+        bin_seconds: How long each bin of `take_bins` is; None: there are none.
     """
 
-    def __init__(self, now: Callable[[], float] = time.time, *, max_events: int = MAX_EVENTS) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float] = time.time,
+        *,
+        max_events: int = MAX_EVENTS,
+        bin_seconds: float | None = None,
+    ) -> None:
         self._now = now
         self._lock = fork_safe_lock()
-        self._events: deque[tuple[float, str, str, str, Tier, int, float]] = deque(maxlen=max_events)
-        self._counts: dict[tuple[str, str, str, Tier], list[int]] = {}
+        self._events: deque[tuple[float, str, str, str, Tier, bool, int, int, float]] = deque(
+            maxlen=max_events
+        )
+        self._counts: dict[tuple[str, str, str, Tier, bool], list[int]] = {}
+        self._bin_seconds = bin_seconds or 0.0
+        self._bin_end = -math.inf if bin_seconds else math.inf
+        self._bins: list[Bin] = []
+        self._binned: dict[tuple[str, str, Tier, bool], Counts] = {}
 
     def record(
-        self, operation: str, dataset: str, symbol: str, tier: Tier, rows: int, seconds: float
+        self,
+        operation: str,
+        dataset: str,
+        symbol: str,
+        tier: Tier,
+        rows: int,
+        size: int,
+        seconds: float,
+        is_stale: bool = False,  # noqa: FBT001, FBT002 - positional, as it is the hot path
     ) -> None:
-        """Count one request."""
-        key = (operation, dataset, symbol, tier)
+        """Count one request; `size` is in bytes."""
+        key = (operation, dataset, symbol, tier, is_stale)
         with self._lock:
-            self._events.append((self._now(), operation, dataset, symbol, tier, rows, seconds))
+            now = self._now()
+            if now >= self._bin_end:
+                self._begin_bin(now)
+            self._events.append((now, operation, dataset, symbol, tier, is_stale, rows, size, seconds))
             counts = self._counts.get(key)
             if counts is None:
-                self._counts[key] = [1, rows]
+                self._counts[key] = [1, rows, size]
             else:
                 counts[0] += 1
                 counts[1] += rows
+                counts[2] += size
 
     def events(self) -> list[Event]:
         """Return the remembered events, oldest first."""
         with self._lock:
             return [Event._make(event) for event in self._events]
 
-    def counts(self) -> dict[tuple[str, str, str, Tier], tuple[int, int]]:
-        """Return requests and rows by (operation, dataset, symbol, tier)."""
+    def last_events(self, count: int) -> list[Event]:
+        """Return the newest few events, newest first."""
         with self._lock:
-            return {key: (requests, rows) for key, (requests, rows) in self._counts.items()}
+            few = min(count, len(self._events))
+            return [Event._make(self._events[-1 - place]) for place in range(few)]
+
+    def counts(self) -> dict[Key, Counts]:
+        """Return how many requests there were of each kind, since the beginning or `reset`."""
+        with self._lock:
+            return {Key._make(key): Counts._make(counts) for key, counts in self._counts.items()}
+
+    def take_bins(self) -> list[Bin]:
+        """Return what was counted since the last call, in bins, and forget it; the last bin may still grow."""
+        with self._lock:
+            self._end_bin()
+            bins, self._bins = self._bins, []
+            return bins
+
+    def give_back(self, bins: list[Bin]) -> None:
+        """Take bins back that could not be kept; the next `take_bins` has them again."""
+        with self._lock:
+            self._bins = bins + self._bins
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget everything but what is in bins."""
         with self._lock:
+            self._end_bin()
             self._events.clear()
             self._counts.clear()
+            self._binned.clear()
+
+    def _begin_bin(self, now: float) -> None:
+        self._end_bin()
+        self._bin_end = now - now % self._bin_seconds + self._bin_seconds
+
+    def _end_bin(self) -> None:
+        """Put what was counted since the last bin into one of its own."""
+        if not math.isfinite(self._bin_end):
+            return
+        start = self._bin_end - self._bin_seconds
+        totals: dict[tuple[str, str, Tier, bool], Counts] = {}
+        for (operation, dataset, _, tier, is_stale), counts in self._counts.items():
+            kind = (operation, dataset, tier, is_stale)
+            totals[kind] = _plus(totals.get(kind, NONE), counts)
+        for kind, total in totals.items():
+            before = self._binned.get(kind, NONE)
+            if total.requests > before.requests:
+                self._bins.append(Bin(start, *kind, *(a - b for a, b in zip(total, before, strict=True))))
+        self._binned = totals
+
+
+NONE = Counts(0, 0, 0)
+
+
+def _plus(counts: Counts, others: list[int]) -> Counts:
+    return Counts(*(a + b for a, b in zip(counts, others, strict=True)))

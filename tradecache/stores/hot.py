@@ -275,6 +275,16 @@ class HotStore(AsyncKeyValue):
                 "expirations": self._expirations,
             }
 
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return how many entries and bytes there are of each collection."""
+        sizes: dict[str, tuple[int, int]] = {}
+        with self._lock:
+            for part in (self._main, self._window):
+                for (collection, _), entry in part.items():
+                    entries, size = sizes.get(collection, (0, 0))
+                    sizes[collection] = entries + 1, size + entry.size
+        return sizes
+
     def __len__(self) -> int:
         """Count the entries, expired ones that are not freed yet among them."""
         return len(self._main) + len(self._window)

@@ -348,6 +348,11 @@ class LocalStore(AsyncKeyValue):
             "quarantined": self._quarantined + self._access.rebuilds,
         }
 
+    async def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return how many entries and bytes there are of each collection."""
+        query = "SELECT collection, COUNT(*), SUM(size) FROM entries GROUP BY collection"
+        return {str(name): (entries, size) for name, entries, size in await self._access.fetch(query)}
+
     @property
     def foreign_commits(self) -> Callable[[], int]:
         """Returns a number that grows when another process (or another store on this folder) has written."""

@@ -1,0 +1,94 @@
+"""How often did the cache help in earlier sessions?"""
+
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ValidationError
+
+from tradecache.clock import Clock
+from tradecache.errors import TradeCacheError
+from tradecache.listing import entries_of
+from tradecache.stack import Stack
+from tradecache.telemetry import BIN_SECONDS, Bin, Telemetry
+
+log = logging.getLogger("tradecache")
+
+COLLECTION = "history"
+DIGITS = 13  # of milliseconds since the epoch, so that keys sort by time until the year 2286
+
+
+class Kept(BaseModel):
+    """An entry: what one session has counted."""
+
+    bins: list[Bin]
+
+
+class History:
+    """Counts of requests by the minute, kept as entries of the durable tier that expire by themselves.
+
+    Each session writes entries of its own, so that several processes lose nothing of each other's. A forked
+    child writes none: its counts began in its parent.
+
+    Args:
+        stack: Where they are kept.
+        telemetry: What is counted now.
+        clock: What time it is.
+        keep: For how many seconds; None: nothing is written.
+    """
+
+    def __init__(self, stack: Stack, telemetry: Telemetry, *, clock: Clock, keep: float | None) -> None:
+        self._stack = stack
+        self._telemetry = telemetry
+        self._clock = clock
+        self._keep = keep
+        self._session = secrets.token_hex(6)
+        self._process = os.getpid()
+        self._is_closed = False
+        self._written = 0
+
+    async def write(self) -> None:
+        """Keep what was counted since the last time; what cannot be written is tried again the next time."""
+        if self._keep is None or self._is_closed or os.getpid() != self._process:
+            return
+        bins = self._telemetry.take_bins()
+        if not bins:
+            return
+        self._written += 1
+        key = f"{round(bins[0].start * 1000):0{DIGITS}}.{self._session}.{self._written}"
+        value = Kept(bins=bins).model_dump(mode="json")
+        try:
+            await self._stack.retrying.put(key, value, collection=COLLECTION, ttl=self._keep)
+        except BaseException as error:
+            self._telemetry.give_back(bins)
+            if not isinstance(error, TradeCacheError):
+                raise
+            log.warning("the history of requests could not be written: %s", error)
+
+    async def read(self) -> list[Bin]:
+        """Return what this and other sessions have counted, in order of time.
+
+        Raises:
+            NotEnumerable: When the durable store cannot list its keys.
+        """
+        await self.write()
+        bins: list[Bin] = []
+        for entry in await entries_of(self._stack, COLLECTION, clock=self._clock):
+            bins += _bins_in(entry.key, entry.value)
+        oldest = -float("inf") if self._keep is None else self._clock.epoch() - self._keep
+        return sorted(each for each in bins if each.start + BIN_SECONDS > oldest)
+
+    async def close(self) -> None:
+        """Write a last time."""
+        await self.write()
+        self._is_closed = True
+
+
+def _bins_in(key: str, value: bytes) -> Sequence[Bin]:
+    """Return the bins of an entry; what is none is logged, and left out."""
+    try:
+        return Kept.model_validate_json(value).bins
+    except ValidationError as error:
+        log.warning("%r in %r is no history: %s", key, COLLECTION, error.errors(include_input=False))
+        return []
