@@ -75,7 +75,10 @@ class TestFace:
             ("export", "path symbols start end *interval *source"),
             ("stats", "by"),
             ("events", ""),
-            ("hit_rate", "window"),
+            ("hit_rate", "window *by *history"),
+            ("history", ""),
+            ("expiries", "symbols"),
+            ("occupancy", ""),
             ("get_cache_statistics", ""),
             ("reset_stats", ""),
             ("info", ""),
@@ -96,7 +99,7 @@ class TestFace:
         "method",
         [
             "store_price", "store_prices", "get_price", "get_latest_price", "latest", "prices", "delete_price",
-            "invalidate", "export", "purge", "verify", "info", "cleanup",
+            "invalidate", "export", "purge", "verify", "info", "cleanup", "history", "expiries", "occupancy",
         ],
     )  # fmt: skip
     def test_what_reaches_the_disk_is_awaited(self, method):

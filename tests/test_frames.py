@@ -33,10 +33,13 @@ WARMED = dict.fromkeys(("points", "rows_cached", "rows_fetched", "requests"), "i
 STATS = {
     "requests": "int64",
     "hits": "int64",
+    "fetches": "int64",
     "misses": "int64",
     "errors": "int64",
+    "stale": "int64",
     "hit_rate": "float64",
     "rows": "int64",
+    "bytes": "int64",
     "p50_us": "float64",
     "p95_us": "float64",
 }
@@ -45,17 +48,39 @@ EVENTS = {
     "dataset": "str",
     "symbol": "str",
     "tier": "str",
-    "hit": "bool",
+    "outcome": "str",
     "rows": "int64",
+    "bytes": "int64",
     "seconds": "float64",
 }
 RATES = {
     "requests": "int64",
     "memory": "float64",
     "disk": "float64",
+    "source": "float64",
+    "none": "float64",
+    "error": "float64",
     "hit_rate": "float64",
     "cumulative": "float64",
 }
+HISTORY = {
+    "operation": "str",
+    "dataset": "str",
+    "tier": "str",
+    "outcome": "str",
+    "requests": "int64",
+    "rows": "int64",
+    "bytes": "int64",
+}
+EXPIRIES = {
+    "symbol": "str",
+    "dataset": "str",
+    "source": "str",
+    "rows": "int64",
+    "expires_at": UTC_MICROS,
+    "ttl": "timedelta64[us]",
+}
+OCCUPANCY = {"tier": "str", "dataset": "str", "entries": "int64", "bytes": "int64", "max_bytes": "Int64"}
 FAULTS = {"collection": "str", "key": "str", "fault": "str"}
 
 MANY = [  # ways to say the same two symbols
@@ -122,6 +147,12 @@ class TestShapes:
             (lambda c: c.events(), EVENTS, ("time", UTC_MICROS)),
             (lambda c: c.hit_rate(), RATES, ("time", UTC_MICROS)),
             (lambda c: c.hit_rate(window="10s"), RATES, ("time", UTC_MICROS)),
+            (lambda c: c.hit_rate(by="symbol"), {"symbol": "str", **RATES}, ("time", UTC_MICROS)),
+            (lambda c: c.hit_rate(history=c.history()), RATES, ("time", UTC_MICROS)),
+            (lambda c: c.history(), HISTORY, ("time", UTC_MICROS)),
+            (lambda c: c.expiries(), EXPIRIES, (None, "int64")),
+            (lambda c: c.expiries("NONE"), EXPIRIES, (None, "int64")),
+            (lambda c: c.occupancy(), OCCUPANCY, (None, "int64")),
         ],
     )
     @pytest.mark.parametrize("state", ["cache", "filled"])

@@ -25,6 +25,7 @@ DEFAULTS = {
     "retries": 3,
     "retry_delay": 0.05,
     "retry_max_delay": 2.0,
+    "keep_history": None,
     "log_level": "DEBUG",
 }
 SPELT = {  # setting: as written in the environment, as it is then
@@ -40,6 +41,7 @@ SPELT = {  # setting: as written in the environment, as it is then
     "retries": ("0", 0),
     "retry_delay": ("0.001", 0.001),
     "retry_max_delay": ("1", 1.0),
+    "keep_history": ("86400", 86400.0),
     "log_level": ("warning", "WARNING"),
 }
 SIZES = ("memory_bytes", "disk_bytes", "max_entry_bytes")
@@ -127,6 +129,17 @@ def test_impossible_time(name, time, allowed):
         Settings(**{name: time})
 
     assert (caught.value.field, caught.value.allowed) == (name, allowed)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(True, 2_592_000.0), ("True", 2_592_000.0), (False, None), ("false", None), (None, None), (60, 60.0)]
+    + [(timedelta(days=7), 604_800.0), (1, 1.0)],
+    ids=repr,
+)
+def test_how_long_a_history_is_kept(value, seconds):
+    """True is thirty days, False not at all; anything else is a time as others are."""
+    assert Settings(keep_history=value).keep_history == seconds
 
 
 @pytest.mark.parametrize("name", TIMES)

@@ -14,12 +14,12 @@ from pandas.testing import assert_frame_equal
 
 from tradecache import InvalidInput, Settings, StoreError, TradeCache, TradingDataCache
 from tradecache.clock import Clock
-from tradecache.stats import events_frame, hit_rate_frame, stats_frame
+from tradecache.stats import events_frame, history_frame, hit_rate_frame, stats_frame
 from tradecache.stores.hot import HotStore
-from tradecache.telemetry import Telemetry
+from tradecache.telemetry import Bin, Telemetry
 
 NAN = math.nan
-COUNTS = ["requests", "hits", "misses", "errors", "hit_rate", "rows"]
+COUNTS = ["requests", "hits", "fetches", "misses", "errors", "hit_rate", "rows"]
 
 REQUESTS = [  # operation, symbol, tier, rows, milliseconds
     ("get", "A", "memory", 1, 1),
@@ -52,7 +52,7 @@ def recorded(some, *, step=1.0, **options) -> Telemetry:
     wall = FakeClock()
     telemetry = Telemetry(Clock(wall).epoch, **options)
     for operation, symbol, tier, rows, milliseconds in some:
-        telemetry.record(operation, "prices", symbol, tier, rows, milliseconds / 1000)
+        telemetry.record(operation, "prices", symbol, tier, rows, 24 * rows, milliseconds / 1000)
         wall.advance(step)
     return telemetry
 
@@ -67,6 +67,12 @@ def same(left: dict, right: dict) -> bool:
     )
 
 
+def adds_up(frame: pd.DataFrame) -> bool:
+    """Whether each request of each row has one outcome."""
+    outcomes = frame[["hits", "fetches", "misses", "errors"]].sum(axis=1)
+    return bool((frame["requests"] == outcomes).all() and (frame["stale"] <= frame["hits"]).all())
+
+
 class TestStats:
     """Who was asked, who answered."""
 
@@ -76,28 +82,28 @@ class TestStats:
             (  # gets ask memory first; what it could not serve, and every other question, goes to the disk
                 "tier",
                 {
-                    "memory": [5, 2, 3, 0, 2 / 5, 2],
-                    "disk": [7, 3, 3, 1, 3 / 6, 502],
+                    "memory": [5, 2, 0, 3, 0, 2 / 5, 2],
+                    "disk": [7, 3, 0, 3, 1, 3 / 7, 502],
                 },
             ),
             (
                 "symbol",
                 {
-                    "": [1, 1, 0, 0, 1.0, 500],
-                    "A": [4, 4, 0, 0, 1.0, 4],
-                    "B": [3, 0, 2, 1, 0.0, 0],
-                    "C": [1, 0, 1, 0, 0.0, 0],
+                    "": [1, 1, 0, 0, 0, 1.0, 500],
+                    "A": [4, 4, 0, 0, 0, 1.0, 4],
+                    "B": [3, 0, 0, 2, 1, 0.0, 0],
+                    "C": [1, 0, 0, 1, 0, 0.0, 0],
                 },
             ),
-            ("dataset", {"prices": [9, 5, 3, 1, 5 / 8, 504]}),
+            ("dataset", {"prices": [9, 5, 0, 3, 1, 5 / 9, 504]}),
             (
                 "operation",
                 {
-                    "delete": [2, 1, 1, 0, 1 / 2, 1],
-                    "get": [5, 3, 1, 1, 3 / 4, 3],
-                    "latest": [2, 1, 1, 0, 1 / 2, 1],
-                    "prices": [2, 1, 1, 0, 1 / 2, 500],
-                    "put": [3, 2, 0, 1, 1.0, 101],
+                    "delete": [2, 1, 0, 1, 0, NAN, 1],
+                    "get": [5, 3, 0, 1, 1, 3 / 5, 3],
+                    "latest": [2, 1, 0, 1, 0, 1 / 2, 1],
+                    "prices": [2, 1, 0, 1, 0, 1 / 2, 500],
+                    "put": [3, 2, 0, 0, 1, NAN, 101],
                 },
             ),
         ],
@@ -132,16 +138,16 @@ class TestStats:
         """Before the first request there are no rates and no latencies, but both tiers."""
         result = stats_frame(recorded([]))
 
-        assert same(table(result), {"memory": [0, 0, 0, 0, NAN, 0], "disk": [0, 0, 0, 0, NAN, 0]})
+        assert same(table(result), {"memory": [0, 0, 0, 0, 0, NAN, 0], "disk": [0, 0, 0, 0, 0, NAN, 0]})
         assert result[["p50_us", "p95_us"]].isna().all(axis=None)
         for by in ("symbol", "dataset", "operation"):
             assert stats_frame(recorded([]), by=by).empty
 
     def test_only_errors(self):
-        """A request that failed is neither a hit nor a miss."""
+        """A request that failed is neither a hit nor a miss, but it was asked."""
         result = stats_frame(recorded([("latest", "A", "error", 0, 1)]), by="symbol")
 
-        assert same(table(result), {"A": [1, 0, 0, 1, NAN, 0]})
+        assert same(table(result), {"A": [1, 0, 0, 0, 1, 0.0, 0]})
 
     def test_counts_do_not_forget(self):
         """Counts stay exact after the events of long ago were forgotten; latencies are of the others."""
@@ -162,10 +168,10 @@ class TestStats:
             frame = stats_frame(telemetry, by=by)
             assert frame["requests"].sum() == len(expected)
             assert frame["rows"].sum() == sum(rows for *_, rows, _ in expected)
-            assert (frame["hits"] + frame["misses"] + frame["errors"]).to_list() == frame[
-                "requests"
-            ].to_list()
+            assert frame["bytes"].sum() == 24 * frame["rows"].sum()
+            assert adds_up(frame)
         tiers = stats_frame(telemetry, by="tier")
+        assert adds_up(tiers)
         assert tiers.loc["memory", "requests"] == sum(operation == "get" for operation, *_ in some)
         assert tiers.loc["disk", "misses"] == sum(tier == "none" for _, _, tier, *_ in reads)
 
@@ -186,8 +192,9 @@ class TestEvents:
         assert result["operation"].to_list() == ["get", "get", "get"]
         assert result["symbol"].to_list() == ["A", "B", "B"]
         assert result["tier"].to_list() == ["memory", "none", "error"]
-        assert result["hit"].to_list() == [True, False, False]
+        assert result["outcome"].to_list() == ["hit", "miss", "error"]
         assert result["rows"].to_list() == [1, 0, 0]
+        assert result["bytes"].to_list() == [24, 0, 0]
         assert result["seconds"].to_list() == [0.001, 0.02, 0.03]
         assert (result.index - result.index[0]).total_seconds().to_list() == [0, 1.5, 3]
         assert result.index[0] == pd.Timestamp(FakeClock().now)
@@ -210,6 +217,9 @@ class TestHitRate:
         assert result["memory"].to_list() == [0.0, 1.0, 0.0]
         assert result["disk"].to_list() == [0.5, 0.0, 0.5]
         assert result["hit_rate"].to_list() == [0.5, 1.0, 0.5]
+        assert result["none"].to_list() == [0.5, 0.0, 0.0]
+        assert result["error"].to_list() == [0.0, 0.0, 0.5]
+        assert result["source"].to_list() == [0.0, 0.0, 0.0]
         assert result["cumulative"].to_list() == [1 / 2, 3 / 4, 4 / 6]
 
     def test_bins_begin_with_the_first_read(self):
@@ -252,9 +262,67 @@ class TestHitRate:
         result = hit_rate_frame(recorded(some), window=window)
 
         assert result["requests"].sum() == len(reads)
+        busy = result[result["requests"] > 0]
+        assert np.allclose(busy[["memory", "disk", "source", "none", "error"]].sum(axis=1), 1.0)
         if reads:
             hits = sum(tier in {"memory", "disk"} for _, _, tier, *_ in reads)
             assert result["cumulative"].iloc[-1] == hits / len(reads)
+
+    def test_by_symbol(self):
+        """By symbol, each has a row for each bin, on the same bins, and the same totals as alone."""
+        telemetry = recorded(
+            [("get", symbol, tier, 1, 1) for symbol, tier in zip("ABABBC", self.SERVED, strict=True)]
+        )
+
+        result = hit_rate_frame(telemetry, window=3, by="symbol")
+
+        assert result["symbol"].to_list() == ["A", "B", "B", "C", "C"]
+        assert (result.index - result.index[0]).total_seconds().to_list() == [0, 0, 3, 0, 3]
+        assert result["requests"].to_list() == [2, 1, 2, 0, 1]
+        assert result["cumulative"].to_list()[:3] == [1 / 2, 1.0, 2 / 3]
+
+    @pytest.mark.parametrize("by", ["tiers", "", None, "dataset"])
+    def test_unknown_by(self, by):
+        """An unknown way to split is an error that lists the two."""
+        with pytest.raises(InvalidInput, match=r"but must be one of tier, symbol$"):
+            hit_rate_frame(self.reads(), by=by)
+
+    @pytest.mark.parametrize("by", ["tier", "symbol"])
+    def test_empty_frames_keep_their_dtypes(self, by):
+        """Without reads the columns and their dtypes are those of a full frame."""
+        empty, full = hit_rate_frame(recorded([]), by=by), hit_rate_frame(self.reads(), by=by)
+
+        assert_frame_equal(empty, full.iloc[:0], check_freq=False)
+
+    def test_of_a_history(self):
+        """The requests of a history are counted by their minutes; bins begin at round times."""
+        begin = 1_700_000_000.0 // 3600 * 3600
+        bins = [
+            Bin(begin + 120, "get", "prices", "memory", False, 30, 30, 0),
+            Bin(begin + 120, "put", "prices", "disk", False, 7, 7, 0),
+            Bin(begin + 180, "bars", "bars 1d", "source", False, 10, 30, 0),
+            Bin(begin + 7200, "bars", "bars 1d", "disk", True, 5, 30, 0),
+        ]
+
+        result = hit_rate_frame(recorded([]), window="1h", history=history_frame(bins))
+
+        assert result.index[0] == pd.Timestamp(begin, unit="s", tz="UTC")
+        assert result["requests"].to_list() == [40, 0, 5]
+        assert result["hit_rate"].dropna().to_list() == [30 / 40, 1.0]
+        assert result["source"].iloc[0] == 10 / 40
+
+    @pytest.mark.parametrize("history", [5, "x", pd.DataFrame(), pd.DataFrame({"requests": [1]})], ids=type)
+    def test_what_is_no_history(self, history):
+        """What `history()` did not return is an error that says so."""
+        with pytest.raises(
+            InvalidInput, match=r"^history is (?s:.*), but must be a frame that `history\(\)` returned"
+        ):
+            hit_rate_frame(recorded([]), history=history)
+
+    def test_a_history_knows_no_symbols(self):
+        """A history cannot be split by symbol, and the error says why."""
+        with pytest.raises(InvalidInput, match="knows no symbols"):
+            hit_rate_frame(recorded([]), by="symbol", history=history_frame([]))
 
     @pytest.mark.parametrize(
         "window",
@@ -307,7 +375,7 @@ class TestCache:
             "disk", "memory", "memory", "none", "disk", "none", "disk", "disk", "disk", "none", "disk",
         ]  # fmt: skip
         assert events["rows"].to_list() == [1, 1, 1, 0, 1, 0, 4, 6, 1, 0, 1]
-        assert same(table(tiers), {"memory": [5, 2, 3, 0, 2 / 5, 2], "disk": [7, 4, 3, 0, 4 / 7, 12]})
+        assert same(table(tiers), {"memory": [5, 2, 0, 3, 0, 2 / 5, 2], "disk": [7, 4, 0, 3, 0, 4 / 7, 12]})
         assert symbols["requests"].to_dict() == {"": 1, "A": 6, "B": 1, "C": 1}
         assert operations["requests"].to_dict() == {"delete": 2, "get": 5, "latest": 2, "prices": 2}
 

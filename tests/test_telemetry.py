@@ -3,12 +3,15 @@
 import os
 import signal
 import threading
+from collections import Counter
 
 import pytest
 from clocks import FakeClock
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tradecache.clock import Clock
-from tradecache.telemetry import MAX_EVENTS, SERVED_BY, Event, Telemetry
+from tradecache.telemetry import MAX_EVENTS, SERVED_BY, Bin, Event, Telemetry
 
 
 @pytest.fixture
@@ -18,26 +21,56 @@ def telemetry(clock):
 
 def test_event_is_as_it_was_recorded(telemetry, clock):
     """An event holds what was recorded, and the clock's time at its end."""
-    telemetry.record("get", "prices", "AAPL", "disk", 1, 0.25)
+    telemetry.record("get", "prices", "AAPL", "disk", 1, 24, 0.25)
     clock.advance(5)
-    telemetry.record("put", "prices", "", "disk", 7, 0.5)
+    telemetry.record("bars", "bars 1d", "", "disk", 7, 336, 0.5, True)
 
     begin = FakeClock().now.timestamp()
     assert telemetry.events() == [
-        Event(begin, "get", "prices", "AAPL", "disk", 1, 0.25),
-        Event(begin + 5, "put", "prices", "", "disk", 7, 0.5),
+        Event(begin, "get", "prices", "AAPL", "disk", False, 1, 24, 0.25),
+        Event(begin + 5, "bars", "bars 1d", "", "disk", True, 7, 336, 0.5),
     ]
 
 
+def test_the_newest_events(telemetry):
+    """A few of the newest events are read out, newest first."""
+    for n in range(5):
+        telemetry.record("get", "prices", "A", "memory", 1, 24, float(n))
+
+    assert [event.seconds for event in telemetry.last_events(2)] == [4.0, 3.0]
+    assert [event.seconds for event in telemetry.last_events(9)] == [4.0, 3.0, 2.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("operation", "tier", "is_stale", "outcome"),
+    [
+        ("get", "memory", False, "hit"),
+        ("bars", "disk", False, "hit"),
+        ("bars", "disk", True, "stale"),
+        ("bars", "source", False, "miss"),
+        ("latest", "none", False, "miss"),
+        ("prices", "error", False, "error"),
+        ("put", "disk", False, "done"),
+        ("put", "error", False, "error"),
+        ("delete", "none", False, "miss"),
+    ],
+)
+def test_outcomes(telemetry, operation, tier, is_stale, outcome):
+    """What became of a request follows from what it was and who answered."""
+    telemetry.record(operation, "prices", "A", tier, 1, 24, 0.0, is_stale)
+
+    assert telemetry.events()[0].outcome == outcome
+
+
 def test_requests_and_rows_are_counted(telemetry):
-    """Counts are kept by operation, dataset, symbol and tier."""
+    """Requests, rows and bytes are counted by operation, dataset, symbol, tier and staleness."""
     for rows in (1, 2, 3):
-        telemetry.record("prices", "prices", "AAPL", "disk", rows, 0.0)
-    telemetry.record("prices", "prices", "MSFT", "disk", 9, 0.0)
+        telemetry.record("prices", "prices", "AAPL", "disk", rows, 24 * rows, 0.0)
+    telemetry.record("prices", "prices", "MSFT", "disk", 9, 216, 0.0)
 
     assert telemetry.counts() == {
-        ("prices", "prices", "AAPL", "disk"): (3, 6),
-        ("prices", "prices", "MSFT", "disk"): (1, 9),
+        ("prices", "prices", "AAPL", "disk", False): (3, 6, 144),
+        ("prices", "prices", "MSFT", "disk", False): (1, 9, 216),
     }
 
 
@@ -46,23 +79,23 @@ def test_only_the_newest_events_are_remembered(clock):
     telemetry = Telemetry(Clock(clock).epoch, max_events=3)
 
     for n in range(10):
-        telemetry.record("get", "prices", str(n % 2), "memory", 1, float(n))
+        telemetry.record("get", "prices", str(n % 2), "memory", 1, 24, float(n))
 
     assert [event.seconds for event in telemetry.events()] == [7.0, 8.0, 9.0]
-    assert sum(requests for requests, _ in telemetry.counts().values()) == 10
+    assert sum(counts.requests for counts in telemetry.counts().values()) == 10
 
 
 def test_bound_of_events(telemetry):
     """By default a hundred thousand events are remembered."""
     for _ in range(MAX_EVENTS + 1):
-        telemetry.record("get", "prices", "A", "memory", 1, 0.0)
+        telemetry.record("get", "prices", "A", "memory", 1, 24, 0.0)
 
     assert len(telemetry.events()) == MAX_EVENTS == 100_000
 
 
 def test_reset_forgets_everything(telemetry):
     """After a reset there are no events and no counts."""
-    telemetry.record("get", "prices", "AAPL", "disk", 1, 0.25)
+    telemetry.record("get", "prices", "AAPL", "disk", 1, 24, 0.25)
 
     telemetry.reset()
 
@@ -76,7 +109,7 @@ def test_exact_under_threads(telemetry):
     def record():
         barrier.wait()
         for _ in range(1000):
-            telemetry.record("get", "prices", "AAPL", "memory", 1, 0.0)
+            telemetry.record("get", "prices", "AAPL", "memory", 1, 24, 0.0)
 
     threads = [threading.Thread(target=record) for _ in range(8)]
     for thread in threads:
@@ -88,18 +121,18 @@ def test_exact_under_threads(telemetry):
     for thread in threads:
         thread.join()
 
-    assert telemetry.counts() == {("get", "prices", "AAPL", "memory"): (8000, 8000)}
+    assert telemetry.counts() == {("get", "prices", "AAPL", "memory", False): (8000, 8000, 192_000)}
     assert len(telemetry.events()) == 8000
 
 
 def test_what_was_read_out_does_not_change(telemetry):
     """Events and counts that were read out are the reader's."""
-    telemetry.record("get", "prices", "AAPL", "disk", 1, 0.25)
+    telemetry.record("get", "prices", "AAPL", "disk", 1, 24, 0.25)
     events, counts = telemetry.events(), telemetry.counts()
 
-    telemetry.record("get", "prices", "AAPL", "disk", 1, 0.25)
+    telemetry.record("get", "prices", "AAPL", "disk", 1, 24, 0.25)
 
-    assert (len(events), list(counts.values())) == (1, [(1, 1)])
+    assert (len(events), list(counts.values())) == (1, [(1, 1, 24)])
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # other tests have threads running
@@ -111,7 +144,7 @@ def test_forked_child_can_record(telemetry):
         if not child:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(10)  # ends a child that waits for the lock
-            telemetry.record("get", "prices", "AAPL", "disk", 1, 0.25)
+            telemetry.record("get", "prices", "AAPL", "disk", 1, 24, 0.25)
             os._exit(len(telemetry.events()))
     _, status = os.waitpid(child, 0)
 
@@ -127,3 +160,87 @@ def test_nobody_served_yet():
     thread.join()
 
     assert seen == ["none"]
+
+
+class TestBins:
+    """What is kept for a history."""
+
+    @pytest.fixture
+    def binned(self, clock):
+        return Telemetry(Clock(clock).epoch, bin_seconds=60)
+
+    @pytest.fixture
+    def minute(self):
+        began = FakeClock().now.timestamp()
+        return began - began % 60
+
+    def record(self, telemetry, symbol="A", tier="memory"):
+        telemetry.record("get", "prices", symbol, tier, 1, 24, 0.0)
+
+    def test_by_the_minute(self, binned, clock, minute):
+        """Requests are counted by the minute in which they ended, whatever their symbol; quiet minutes are left out."""
+        self.record(binned)
+        self.record(binned, "B")
+        clock.advance(180)
+        self.record(binned, tier="disk")
+        self.record(binned)
+
+        assert binned.take_bins() == [
+            Bin(minute, "get", "prices", "memory", False, 2, 2, 48),
+            Bin(minute + 180, "get", "prices", "memory", False, 1, 1, 24),
+            Bin(minute + 180, "get", "prices", "disk", False, 1, 1, 24),
+        ]
+
+    def test_taken_once(self, binned, minute):
+        """What was taken is not in the next bins, which go on with the same minute."""
+        self.record(binned)
+        first = binned.take_bins()
+        self.record(binned)
+
+        assert (len(first), binned.take_bins()) == (1, first)
+        assert binned.take_bins() == []
+
+    def test_given_back(self, binned):
+        """Bins that could not be kept are there the next time, before the others."""
+        self.record(binned)
+        first = binned.take_bins()
+        self.record(binned, tier="disk")
+        binned.give_back(first)
+
+        assert [each.tier for each in binned.take_bins()] == ["memory", "disk"]
+
+    def test_a_reset_loses_no_bin(self, binned):
+        """What was counted before a reset is still in the bins, once."""
+        self.record(binned)
+        binned.reset()
+        self.record(binned)
+
+        assert [each.requests for each in binned.take_bins()] == [1, 1]
+
+    def test_without_bins(self, telemetry):
+        """Where no history is kept, there are none."""
+        self.record(telemetry)
+
+        assert telemetry.take_bins() == []
+
+    @given(st.lists(st.one_of(st.integers(0, 90), st.sampled_from(["take", "reset", "A", "B"])), max_size=50))
+    def test_nothing_is_lost_or_counted_twice(self, actions):
+        """Whatever time passes, and whenever bins are taken or counters reset, bins hold each request once."""
+        wall = FakeClock()
+        telemetry, expected, taken = Telemetry(Clock(wall).epoch, bin_seconds=60), Counter(), []
+        for action in actions:
+            if action == "take":
+                taken += telemetry.take_bins()
+            elif action == "reset":
+                telemetry.reset()
+            elif isinstance(action, int):
+                wall.advance(action)
+            else:
+                self.record(telemetry, action)
+                expected[wall.now.timestamp() // 60 * 60] += 1
+        taken += telemetry.take_bins()
+
+        found = Counter()
+        for each in taken:
+            found[each.start] += each.requests
+        assert found == expected
