@@ -1,0 +1,203 @@
+"""The law of the counters: each request is counted once, as what became of it, whoever else asks meanwhile."""
+
+import concurrent.futures
+import warnings
+from collections import Counter
+
+import pandas as pd
+import pytest
+from barsources import TruthSource
+from clocks import FakeClock
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tradecache import Settings, TradeCache
+from tradecache.errors import TradeCacheError
+
+OUTCOMES = ["hits", "fetches", "misses", "errors"]
+SYMBOLS = ("A", "B", "UNKNOWN")
+DAYS = pd.date_range("2024-01-01", "2024-03-31", freq="D", unit="us")
+ASKED = {
+    "get": "get",
+    "no such": "get",
+    "latest": "latest",
+    "prices": "prices",
+    "bars": "bars",
+    "own": "bars",
+}
+TRUTH = pd.DataFrame(
+    {"open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 10.0}, index=DAYS.rename("timestamp")
+)
+
+questions = st.tuples(st.sampled_from(list(ASKED)), st.sampled_from(SYMBOLS), st.integers(0, 2))
+
+
+def new_cache(folder, clock=None, **options) -> tuple[TradeCache, TruthSource, dict[str, str]]:
+    """Return a cache with a point of each symbol, its source, and the ids of the points."""
+    source = TruthSource({"A": TRUTH, "B": TRUTH})
+    cache = TradeCache(folder, source=source, clock=clock, settings=Settings(retries=0), **options)
+    return cache, source, {symbol: cache.store_price(symbol, 1.0, 1) for symbol in SYMBOLS}
+
+
+def ask(cache: TradeCache, ids: dict[str, str], question: tuple[str, str, int]) -> None:
+    """Ask once, whatever comes of it."""
+    what, symbol, month = question
+    start = pd.Timestamp(2024, 1 + month, 1)
+    calls = {
+        "get": lambda: cache.get_price(symbol, ids[symbol]),
+        "no such": lambda: cache.get_price(symbol, "none"),
+        "latest": lambda: cache.get_latest_price(symbol),
+        "prices": lambda: cache.prices(symbol),
+        "bars": lambda: cache.bars(symbol, start, start + pd.offsets.MonthEnd()),
+        "own": lambda: cache.bars(symbol, start, source="local"),
+    }
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            calls[what]()
+    except TradeCacheError:
+        return
+
+
+def check(cache: TradeCache, asked: Counter) -> None:
+    """Each view of the counters has each request once, and they agree."""
+    reads = asked.total()
+    by = {name: cache.stats(by=name) for name in ("tier", "symbol", "dataset", "operation")}
+    operations = by["operation"].reindex(asked.keys(), fill_value=0)
+    assert operations["requests"].to_dict() == dict(asked)
+    for frame in by.values():
+        assert (frame["requests"] == frame[OUTCOMES].sum(axis=1)).all()
+        assert (frame["stale"] <= frame["hits"]).all()
+    total = by["dataset"][["requests", *OUTCOMES]].sum()
+    tiers = by["tier"]
+    fetched = tiers["fetches"].get("source", 0)
+    assert (
+        reads == tiers["hits"]["memory"] + tiers["hits"]["disk"] + fetched + total["misses"] + total["errors"]
+    )
+    assert (total["hits"], total["fetches"]) == (tiers["hits"].sum(), fetched)
+    assert by["symbol"]["requests"].sum() == total["requests"] == reads == len(reads_of(cache))
+    outcomes = Counter(reads_of(cache)["outcome"])
+    assert outcomes["hit"] + outcomes["stale"] == total["hits"]
+    assert outcomes["miss"] == total["fetches"] + total["misses"]
+    assert outcomes["error"] == total["errors"]
+
+
+def reads_of(cache: TradeCache) -> pd.DataFrame:
+    events = cache.events()
+    return events[events["operation"].isin(set(ASKED.values()))]
+
+
+def counted(some) -> Counter:
+    return Counter(ASKED[what] for what, *_ in some)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(questions, st.sampled_from(["break", "mend", "year"])), max_size=25))
+def test_each_request_is_counted_once(tmp_path_factory, no_pauses, some):
+    """Over hits, fetches, failures and stale answers, requests = memory + disk + source + misses + errors."""
+    clock = FakeClock()
+    cache, source, ids = new_cache(tmp_path_factory.mktemp("cache"), clock)
+    with cache:
+        cache.reset_stats()
+        for each in some:
+            if each == "break":
+                source.error = ConnectionError("broken")
+            elif each == "mend":
+                source.error = None
+            elif each == "year":
+                clock.advance(365 * 86400)
+            else:
+                ask(cache, ids, each)
+        check(cache, counted(each for each in some if isinstance(each, tuple)))
+
+
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(questions, min_size=10, max_size=40), min_size=8, max_size=8))
+def test_by_threads_at_once(tmp_path_factory, no_pauses, some):
+    """Eight threads that ask one cache at the same time are counted exactly."""
+    cache, _, ids = new_cache(tmp_path_factory.mktemp("cache"))
+    with cache, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        cache.reset_stats()
+        list(pool.map(lambda mine: [ask(cache, ids, each) for each in mine], some))
+        check(cache, counted(each for mine in some for each in mine))
+
+
+def test_many_that_wait_for_one_fetch(tmp_path):
+    """Of many who ask at once for a cold range each is counted once, one of them as a fetch."""
+    cache, source, _ = new_cache(tmp_path)
+    with cache, concurrent.futures.ThreadPoolExecutor(16) as pool:
+        cache.reset_stats()
+        list(pool.map(lambda _: cache.bars("A", "2024-01", "2024-02"), range(50)))
+
+        check(cache, Counter({"bars": 50}))
+        assert len(source.calls) == 1
+        assert cache.stats(by="dataset").loc["bars 1d", "fetches"] == 1
+
+
+def test_what_fails_before_anybody_is_asked(tmp_path):
+    """Bars of a symbol that nobody has named a source for are counted as an error."""
+    with TradeCache(tmp_path) as cache:
+        with pytest.raises(TradeCacheError):
+            cache.bars("A")
+
+        check(cache, Counter({"bars": 1}))
+        assert cache.events()["outcome"].to_list() == ["error"]
+
+
+def test_stale_answers(tmp_path, clock, no_pauses):
+    """Bars that are handed out although they are stale are hits that say so."""
+    clock.now = clock.now.replace(month=3, day=15)
+    cache, source, _ = new_cache(tmp_path, clock)
+    with cache:
+        cache.bars("A", "2024-03-01", "2024-03-15")
+        clock.advance(7200)
+        source.error = ConnectionError("broken")
+        with pytest.warns(UserWarning, match="not fresh"):
+            cache.bars("A", "2024-03-01", "2024-03-15")
+        row = cache.stats(by="operation").loc["bars"]
+
+        assert cache.events()["outcome"].to_list()[-2:] == ["miss", "stale"]
+        assert row[["requests", "hits", "fetches", "stale"]].to_list() == [2, 1, 1, 1]
+        assert cache.events()["tier"].iloc[-1] == "disk"  # memory asks again after half an hour
+
+
+def test_no_bars_by_the_book(tmp_path, clock):
+    """What is known to have no bars is answered without asking, and counts as a hit of memory."""
+    cache, source, _ = new_cache(tmp_path, clock)
+    source.truth["A"] = TRUTH.iloc[:0]
+    with cache:
+        cache.bars("A", "2024-01", "2024-02")
+        clock.advance(60)
+        cache.bars("A", "2024-01", "2024-02")
+
+        assert cache.events()["outcome"].to_list()[-2:] == ["miss", "hit"]
+
+
+def test_what_a_request_gave(tmp_path):
+    """Rows and bytes are those of the answer: eight bytes for each value and label."""
+    cache, *_ = new_cache(tmp_path)
+    with cache:
+        bars = cache.bars("A", "2024-01", "2024-02")
+        points = cache.prices("A")
+
+        assert cache.events()["rows"].to_list()[-2:] == [60, 1]
+        assert cache.events()["bytes"].to_list()[-2:] == [bars.size * 8 + len(bars) * 8, len(points) * 24]
+
+
+def test_charts_and_tables_are_no_requests(tmp_path):
+    """To look at the cache does not change what is seen."""
+    cache, *_ = new_cache(tmp_path)
+    with cache:
+        cache.bars("A", "2024-01", "2024-02")
+        before = cache.stats(by="operation")
+        for look in (
+            cache.coverage,
+            cache.expiries,
+            cache.occupancy,
+            cache.info,
+            cache.history,
+            cache.hit_rate,
+        ):
+            look()
+
+        pd.testing.assert_frame_equal(cache.stats(by="operation"), before)
