@@ -65,6 +65,13 @@ class Kernel:
             _, kind, content = self._hear()
             printed += content["text"] if kind == "stream" else ""
 
+    def wait_until_heard(self, kind: str) -> dict[str, Any]:
+        """Wait for a message of some kind, from whatever thread of the kernel; return its content."""
+        while True:
+            _, heard, content = self._hear()
+            if heard == kind:
+                return content
+
     def interrupt(self) -> None:
         """Press the stop button."""
         self._manager.interrupt_kernel()

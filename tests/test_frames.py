@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import re
 import sys
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -429,7 +428,7 @@ class TestTypeErrors:
 
     def test_both_faces_agree(self):
         """Every question of the sync face has the parameters of the async one, and a docstring."""
-        own = {"close", "warm", "plot"}
+        own = {"close", "warm", "plot", "monitor"}
         names = [name for name in vars(TradeCache) if not name.startswith("_") and name not in own]
 
         for name in names:
@@ -472,16 +471,19 @@ class TestLooks:
         assert repr(cache) == f"<TradeCache {folder!r}, closed>"
 
     def test_card(self, cache, tmp_path):
-        """The card has the folder, the memory and the requests."""
+        """The card has the folder, what memory holds, and how each tier answered."""
         data_id = cache.store_price("AAPL", 1.0, 1)
         cache.get_price("AAPL", data_id)
 
         card = Text(cache._repr_html_())
 
-        assert set(card.tags) == {"table", "caption", "tr", "th", "td"}
-        assert card.words[:3] == ["TradeCache", "folder", str(tmp_path / "cache")]
-        assert re.fullmatch(r"0\.0 of 268 MB, 1 entries", card.words[4])
-        assert card.words[6] == "1 requests, 100.0% hits"
+        assert card.words == [
+            *("TradeCache", f" {tmp_path / 'cache'}"),
+            *("memory", "0.0 of 256.0 MiB, 1 entry, 1 hit"),
+            *("disk", "0 hits of 0 requests"),
+            *("source", "local, 0 fetches"),
+            *("in all", "1 request, 100.0% hits, 0 errors, 0 stale answers"),
+        ]
 
     @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a\"b'c&amp;", "<img src=x onerror=y>"])
     def test_card_escapes_its_values(self, tmp_path, name):
@@ -489,8 +491,8 @@ class TestLooks:
         with TradeCache(tmp_path / name) as cache:
             card = Text(cache._repr_html_())
 
-        assert set(card.tags) == {"table", "caption", "tr", "th", "td"}
-        assert str(tmp_path / name) in card.words
+        assert set(card.tags) == {"table", "caption", "b", "tbody", "tr", "th", "td", "span"}
+        assert f" {tmp_path / name}" in card.words
 
     @pytest.mark.skipif(sys.platform != "linux", reason="other systems' file names are Unicode")
     def test_card_of_a_folder_that_is_no_text(self, tmp_path):
@@ -528,8 +530,8 @@ class TestLooks:
         cache.close()
         closed = Text(cache._repr_html_())
 
-        assert gone.words[6] == "no requests yet"
-        assert closed.words[6] == "closed"
+        assert gone.words[-1] == "no requests yet, 0 errors, 0 stale answers"
+        assert closed.words[1] == f" {tmp_path / 'cache'} (closed)"
 
     def test_plot_is_a_namespace(self, cache):
         """`cache.plot` holds the charts."""

@@ -15,16 +15,19 @@ ROOMS = [path for path in MODULES if path.name != "__init__.py"]
 PICTURE = re.compile(r"## The house in one picture.*?```\n(.*?)```", re.DOTALL)
 HEAVY = [
     "IPython",
+    "anywidget",
     "bokeh_sampledata",
     "ccxt",
     "diskcache",
     "exchange_calendars",
+    "ipywidgets",
     "matplotlib",
     "nest_asyncio2",
     "tqdm",
     "uvloop",
     "yfinance",
 ]
+FOR_IPYTHON = {"load_ipython_extension", "unload_ipython_extension"}  # for `%load_ext`, not for people
 ONLY_IN_BRIDGE = {
     "Thread",
     "ThreadPoolExecutor",
@@ -86,7 +89,7 @@ def test_all_is_sorted_and_complete():
         for name, value in vars(errors).items()
         if inspect.isclass(value) and value.__module__ == errors.__name__
     }
-    assert tradecache.__all__ == sorted(public)
+    assert tradecache.__all__ == sorted(public - FOR_IPYTHON)
     assert tree <= public
 
 

@@ -133,10 +133,12 @@ def test_impossible_time(name, time, allowed):
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [(True, 2_592_000.0), ("True", 2_592_000.0), (False, None), ("false", None), (None, None), (60, 60.0)]
-    + [(timedelta(days=7), 604_800.0), (1, 1.0)],
+    [
+        (True, 2_592_000.0), ("True", 2_592_000.0), (False, None), ("false", None), (None, None),
+        (timedelta(days=7), 604_800.0), (60, 60.0), (1, 1.0),
+    ],
     ids=repr,
-)
+)  # fmt: skip
 def test_how_long_a_history_is_kept(value, seconds):
     """True is thirty days, False not at all; anything else is a time as others are."""
     assert Settings(keep_history=value).keep_history == seconds

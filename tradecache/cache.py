@@ -105,6 +105,11 @@ class TradingDataCache:
         store = self.stack.durable
         return str(store.folder) if isinstance(store, LocalStore) else type(store).__name__
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
     async def store_price(
         self,
         symbol: str,

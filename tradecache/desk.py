@@ -81,6 +81,11 @@ class BarDesk:
             self._guard(source)
 
     @property
+    def source_name(self) -> str:
+        """The name under which bars are kept where a call names no source."""
+        return self._named(None)
+
+    @property
     def book(self) -> BarBook:
         """The bars of single series."""
         if self._book is None:

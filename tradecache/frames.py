@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
+from tradecache import cards
 from tradecache.bridge import Unfinished, finish, shared_bridge
 from tradecache.cache import Symbols, TradingDataCache, listed
 from tradecache.clock import TTL
 from tradecache.delivery import hand_out
-from tradecache.errors import CacheClosed
+from tradecache.errors import CacheClosed, MissingDependency
 from tradecache.layouts import Layout, OnError
 from tradecache.models import PriceData
 from tradecache.plots import Plots
@@ -24,6 +25,7 @@ from tradecache.stats import Window, hits
 
 if TYPE_CHECKING:
     from tradecache.freshness import Freshness
+    from tradecache.monitor import Monitor
 
 T = TypeVar("T")
 
@@ -452,6 +454,23 @@ class TradeCache:
         """
         return self._run(self.core.occupancy())
 
+    def monitor(self, *, every: float = 0.25, recent: int = 8) -> "Monitor":
+        """Return a widget that shows hit rate, tiers and the last requests while cells run.
+
+        Args:
+            every: Seconds between two looks, 0.05 to 60.
+            recent: How many of the last requests are shown, 0 to 50.
+
+        Raises:
+            MissingDependency: Without anywidget, which the extra `notebook` brings.
+        """
+        self._check_open()
+        try:
+            from tradecache.monitor import Monitor
+        except ModuleNotFoundError as error:
+            raise MissingDependency("anywidget", "notebook") from error
+        return Monitor(self.core, every=every, recent=recent)
+
     def get_cache_statistics(self) -> dict[str, int | float]:
         """Return total_gets, cache_hits, cache_misses, hit_rate_percent, total_puts and total_deletes.
 
@@ -499,21 +518,17 @@ class TradeCache:
         return f"<TradeCache {self.core.where!r}, {self._state()}>"
 
     def _repr_html_(self) -> str:
-        """Show a small card: folder, memory, hit rate. It reads no file and cannot raise."""
-        import html
+        """Show a small card: folder, tiers, hit rate. It reads no file and cannot raise."""
+        from tradecache.cards import cache_card
 
-        memory = self.core.stack.memory.occupancy()
-        rows = {
-            "folder": self.core.where,
-            "memory": f"{memory['bytes'] / 1e6:,.1f} of {memory['max_bytes'] / 1e6:,.0f} MB, {memory['entries']:,} entries",
-            "requests": self._state(),
-        }
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for name, value in rows.items()
+        return cache_card(
+            self.core.where,
+            source=self.core.desk.source_name,
+            rate=_spelt_rate(*hits(self.core.telemetry)),
+            is_closed=self._closed,
+            memory=self.core.stack.memory.occupancy(),
+            counts=self.core.telemetry.counts(),
         )
-        card = f"<table><caption>TradeCache</caption>{cells}</table>"
-        return card.encode(errors="replace").decode()  # a folder's name may hold what UTF-8 cannot
 
     def _state(self) -> str:
         return "closed" if self._closed else _spelt_rate(*hits(self.core.telemetry))
@@ -530,4 +545,5 @@ class TradeCache:
 
 
 def _spelt_rate(asked: int, hits: int) -> str:
-    return f"{asked:,} requests, {hits / asked:.1%} hits" if asked else "no requests yet"
+    requests = "1 request" if asked == 1 else f"{asked:,} requests"
+    return f"{requests}, {hits / asked:.1%} hits" if asked else "no requests yet"

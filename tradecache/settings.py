@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tradecache.cards import settings_card
 from tradecache.clock import MAX_TTL, SECOND
 from tradecache.errors import InvalidInput
 
@@ -144,6 +145,10 @@ class Settings(BaseSettings):
         return "\n".join(["Settings(", *lines, ")"])
 
     __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Show every setting, and which ones are not as they are by default. It reads no file and cannot raise."""
+        return settings_card(self)
 
 
 def _refuse_unknown(name: str, known: Mapping[str, Any], shown: str | None = None) -> None:

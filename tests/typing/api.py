@@ -13,6 +13,7 @@ from pydantic import ByteSize
 from tradecache import PriceData, Settings, TradeCache, TradingDataCache, warm_cache
 from tradecache.bridge import shared_bridge
 from tradecache.freshness import FixedTTL
+from tradecache.monitor import Monitor
 from tradecache.notebook import allow_nested_run
 from tradecache.samples import sample_points
 
@@ -100,6 +101,7 @@ def statistics(cache: TradeCache, ax: Axes) -> None:
     assert_type(cache.hit_rate(window=0.5), pd.DataFrame)
     assert_type(cache.get_cache_statistics(), dict[str, int | float])
     assert_type(cache.reset_stats, Callable[[], None])
+    assert_type(cache.monitor(every=0.5, recent=3), Monitor)
     assert_type(cache.plot.hit_rate(), Axes)
     assert_type(cache.plot.hit_rate(window="1s", ax=ax, color="red"), Axes)
     cache.plot.hit_rate("1s")  # type: ignore[call-arg]

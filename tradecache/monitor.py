@@ -1,0 +1,153 @@
+"""What does a cache do right now? A widget that shows it while cells run."""
+
+import atexit
+import time
+import weakref
+from collections import deque
+from importlib.resources import files
+from typing import Any
+
+import anywidget
+import traitlets
+
+from tradecache.bridge import shared_bridge
+from tradecache.cache import TradingDataCache
+from tradecache.errors import InvalidInput
+from tradecache.forks import fork_safe_lock
+from tradecache.glance import Glance, drawn, glance_at
+
+SHORTEST, LONGEST = 0.05, 60.0  # seconds between two looks
+MOST_RECENT = 50
+TICKS = 120  # how many looks back the line reaches
+QUIET = 3.0  # seconds without a change after which plain HTML stands where the widget was
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class Monitor(anywidget.AnyWidget):
+    """Hit rate, tiers and the last requests of a cache, a few times a second.
+
+    It looks from the background, so it goes on while a cell runs, and sends only what has changed. When nothing
+    has changed for three seconds, plain HTML that looks the same takes its place until something does: this is what
+    a saved notebook shows, also where no widget can be. It stops with the cache, or by `stop`.
+
+    Args:
+        cache: Whose; it is not kept alive by this.
+        every: Seconds between two looks, 0.05 to 60.
+        recent: How many of the last requests are shown, 0 to 50.
+
+    Raises:
+        InvalidInput: Naming the argument.
+    """
+
+    _esm = files("tradecache").joinpath("monitor.js").read_text("utf-8")
+    _css = files("tradecache").joinpath("monitor.css").read_text("utf-8")
+    drawn = traitlets.Unicode().tag(sync=True)
+    """What is shown, as HTML."""
+    is_stopped = True
+    """Whether it looks no more; of one whose arguments were refused, it never did."""
+
+    def __init__(self, cache: TradingDataCache, *, every: float = 0.25, recent: int = 8) -> None:
+        _check("every", every, SHORTEST, LONGEST, kind=(int, float))
+        _check("recent", recent, 0, MOST_RECENT, kind=int)
+        super().__init__()
+        self.seen: Glance = glance_at(cache, recent=recent)
+        """What was seen last."""
+        self.is_stopped = False
+        self._cache = weakref.ref(cache)
+        self._recent = recent
+        self._looking = fork_safe_lock()
+        self._line: deque[float] = deque(maxlen=TICKS)
+        self._changed = time.monotonic()
+        self._places: list[Any] = []
+        self._is_plain = False
+        self._draw()
+        self._stop = shared_bridge().every(every, self._look_again)
+        self._gone = weakref.finalize(cache, self._stop)
+        atexit.register(_stop_now, weakref.ref(self))
+
+    def look(self) -> None:
+        """Show how things are now; with the cache gone or closed, stop."""
+        cache = self._cache()
+        if cache is None or cache.is_closed:
+            self._end()
+            return
+        with self._looking:
+            before, self.seen = self.seen, glance_at(cache, recent=self._recent)
+            has_changed = self.seen != before
+            if has_changed:
+                self._changed = time.monotonic()
+                self._line += self.seen.rates_since(before)
+        if has_changed:
+            self._draw()
+        self._place(is_plain=time.monotonic() - self._changed > QUIET)
+
+    def stop(self) -> None:
+        """Stop looking; the last state stays, as plain HTML."""
+        if not self.is_stopped:
+            self.look()
+            self._end()
+
+    def close(self) -> None:
+        """Stop looking, and take the widget away."""
+        self.stop()
+        super().close()
+
+    async def _look_again(self) -> None:
+        if not self.is_stopped:
+            self.look()
+
+    def _draw(self) -> None:
+        self.drawn = drawn(self.seen, list(self._line), is_live=not self.is_stopped)
+
+    def _place(self, *, is_plain: bool) -> None:
+        """Have the widget in each of its places in the notebook, or plain HTML."""
+        if is_plain != self._is_plain:
+            self._is_plain = is_plain
+            for place in self._places:
+                place.update(self._bundle(), raw=True)
+
+    def _end(self) -> None:
+        if self.is_stopped:
+            return
+        self.is_stopped = True
+        self._gone.detach()
+        self._stop()
+        self._draw()
+        self._is_plain = False  # so that what stands there is drawn anew
+        self._place(is_plain=True)
+
+    def _bundle(self) -> dict[str, Any]:
+        live = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        css = f"<style>{self._css}</style>"
+        plain = {"text/html": css + self.drawn, "text/plain": repr(self)}
+        return plain if self._is_plain else {VIEW: live} | plain
+
+    def _ipython_display_(self) -> None:
+        """Show it, in a place whose contents can be replaced."""
+        from IPython.display import display
+
+        self._place(is_plain=self.is_stopped)
+        place = display(self._bundle(), raw=True, display_id=True)
+        if place is not None:
+            self._places.append(place)
+
+    def __repr__(self) -> str:
+        """Say what it shows."""
+        requests, rate = self.seen.requests, self.seen.hit_rate
+        shown = "no requests yet" if rate is None else f"{requests:,} requests, {rate:.1%} hits"
+        return f"<Monitor {shown}{', stopped' if self.is_stopped else ''}>"
+
+
+def _stop_now(monitor: "weakref.ref[Monitor]") -> None:
+    """Stop a monitor while there still is somebody to send its last state to."""
+    there = monitor()
+    if there is not None:
+        there.stop()
+
+
+def _check(name: str, value: object, least: float, most: float, *, kind: Any) -> None:
+    """Raise InvalidInput unless `value` is a number between two others."""
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if not is_number or not least <= value <= most:  # type: ignore[operator]  # it is one
+        kinds = "a whole number" if kind is int else "a number"
+        raise InvalidInput(name, value, f"{kinds} from {least:g} to {most:g}")
