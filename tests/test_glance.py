@@ -65,7 +65,7 @@ def test_of_a_cache(tmp_path, clock):
 def test_nothing_asked_yet():
     """Before the first read there is no rate, and a dash stands for it."""
     assert seen().hit_rate is None
-    assert "–" in Words(drawn(seen(), [], is_live=True)).words
+    assert "\N{EN DASH}" in Words(drawn(seen(), [], is_live=True)).words
 
 
 @pytest.mark.parametrize(

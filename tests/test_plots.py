@@ -1,38 +1,23 @@
 """What the charts show, asked of the Axes."""
 
-import io
 import itertools
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
-from clocks import FakeClock
+from charts import Asked, drawn, heights, legend, said
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.dates import num2date
 from matplotlib.figure import Figure
 
 from tradecache import InvalidInput, TradeCache
-from tradecache.clock import Clock
 from tradecache.plots import Plots
-from tradecache.stats import hit_rate_frame
-from tradecache.telemetry import Telemetry
+from tradecache.settings import Settings
 
 SERVED = ("none", "disk", "memory", "memory", "disk", "disk", "memory", "memory", "memory")
-
-
-class Asked:
-    """A cache that was asked once a second, and answered as told."""
-
-    def __init__(self, *tiers: str) -> None:
-        wall = FakeClock()
-        self.telemetry = Telemetry(Clock(wall).epoch)
-        for tier in tiers:
-            self.telemetry.record("get", "prices", "A", tier, 1, 0.001)
-            wall.advance(1)
-
-    def hit_rate(self, window=None):
-        return hit_rate_frame(self.telemetry, window=window)
 
 
 @pytest.fixture(autouse=True)
@@ -54,22 +39,8 @@ def ax():
     return Figure().subplots()  # of no pyplot figure
 
 
-def heights(ax: Axes) -> list[list[float]]:
-    return [[bar.get_height() for bar in bars] for bars in ax.containers]
-
-
-def texts(ax: Axes) -> list[str]:
-    return [text.get_text() for text in ax.get_legend().get_texts()]
-
-
-def drawn(ax: Axes) -> bytes:
-    picture = io.BytesIO()
-    ax.figure.savefig(picture, format="png")
-    return picture.getvalue()
-
-
 def test_bars_are_the_shares_of_the_tiers(plots, ax):
-    """Each bin is a stack of three bars: from memory, from disk, missed; together they are all requests."""
+    """Each bin is a stack of bars: from memory, from disk, missed; together they are all requests."""
     plots.hit_rate(window=3, ax=ax)
 
     memory, disk, missed = heights(ax)
@@ -115,15 +86,16 @@ def test_axes_say_what_they_are(plots, ax):
     assert ax.get_ylim() == (0, 1.02)
     assert ax.get_xlim()[0] <= 0
     assert [ax.yaxis.get_major_formatter()(share) for share in (0, 0.5, 1)] == ["0%", "50%", "100%"]
-    assert sorted(texts(ax)) == ["from disk", "from memory", "hit rate since the beginning", "missed"]
+    assert sorted(legend(ax)) == ["from disk", "from memory", "hit rate since the beginning", "missed"]
 
 
 def test_a_lone_bin_is_as_wide_as_its_window(ax):
-    """One read, or several within one window, are a bar of the window's width."""
+    """One read, or several within one window, are a bar of the window's width, and a point that is marked."""
     Plots(Asked("disk")).hit_rate(window=5, ax=ax)
 
-    assert [bars[0].get_width() for bars in ax.containers] == [5, 5, 5]
+    assert [bars[0].get_width() for bars in ax.containers] == [5, 5]
     assert ax.lines[0].get_xdata().tolist() == [5]
+    assert ax.lines[0].get_marker() == "o"
 
 
 def test_the_legend_stays_within_given_axes(plots):
@@ -146,15 +118,90 @@ def test_large_numbers_are_grouped(ax):
     assert ax.get_title() == "Hit rate (n = 1,234 reads)"
 
 
-def test_not_by_colour_alone(plots, ax):
+def test_not_by_colour_alone(ax):
     """Each kind of bar has a colour that every eye tells apart, and a hatch of its own for print."""
-    plots.hit_rate(ax=ax)
+    Plots(Asked("memory", "disk", "source", "none", "error")).hit_rate(ax=ax)
 
     kinds = [bars[0] for bars in ax.containers]
-    assert [to_hex(bar.get_facecolor()).upper() for bar in kinds] == ["#0072B2", "#E69F00", "#BBBBBB"]
-    assert len({bar.get_hatch() for bar in kinds}) == 3
+    colours = ["#0072B2", "#E69F00", "#009E73", "#BBBBBB", "#000000"]
+    assert [to_hex(bar.get_facecolor()).upper() for bar in kinds] == colours
+    assert len({bar.get_hatch() for bar in kinds}) == 5
     lightness = [np.dot(bar.get_facecolor()[:3], (0.2126, 0.7152, 0.0722)) for bar in kinds]
     assert all(abs(a - b) > 0.05 for a, b in itertools.combinations(lightness, 2))
+
+
+def test_who_answered_is_named(ax):
+    """What was fetched, missed or failed has bars of its own, which with the hits add up to all reads."""
+    Plots(Asked("source", "none", "error", "memory")).hit_rate(window=4, ax=ax)
+
+    assert {"fetched", "missed", "failed"} <= {*legend(ax)}
+    assert np.sum(heights(ax), axis=0) == pytest.approx([1.0])
+
+
+def test_what_never_happened_is_not_named(ax):
+    """Where nothing was fetched, missed or failed there are no bars of that."""
+    Plots(Asked("disk", "memory")).hit_rate(ax=ax)
+
+    assert sorted(legend(ax)) == ["from disk", "from memory", "hit rate since the beginning"]
+
+
+def test_long_times_are_dates(ax):
+    """After more than two hours x is the time in UTC, and a bin is as wide as its window."""
+    Plots(Asked(*["memory"] * 5, step=3600)).hit_rate(window=3600, ax=ax)
+
+    assert ax.get_xlabel() == "time (UTC)"
+    first = ax.containers[0][0]
+    assert num2date(first.get_x()).isoformat() == "2024-06-03T14:30:00+00:00"
+    assert first.get_width() == pytest.approx(1 / 24)
+    ax.figure.canvas.draw()
+    assert "16:00" in [label.get_text() for label in ax.get_xticklabels()]
+
+
+def test_history_is_drawn_on_dates(make, clock, ax):
+    """The reads of an earlier session are drawn by the minute, at their time."""
+    with make(settings=Settings(keep_history=86_400)) as earlier:
+        earlier.get_price("A", "none")
+    clock.advance(60)
+    cache = make(settings=Settings(keep_history=86_400))
+
+    cache.plot.hit_rate(history=cache.history(), ax=ax)
+
+    assert ax.get_xlabel() == "time (UTC)"
+    assert ax.get_title() == "Hit rate (n = 1 reads)"
+    assert num2date(ax.containers[0][0].get_x()).strftime("%H:%M") == "14:30"
+
+
+def test_symbols_have_lines(ax):
+    """By symbol, each line is the hit rate of one symbol since the beginning; the most wanted comes first."""
+    asked = [("A", "none"), ("B", "memory"), ("A", "disk"), ("", "disk"), ("A", "memory")]
+    Plots(Asked(*asked)).hit_rate(by="symbol", window=1, ax=ax)
+
+    assert legend(ax) == ["A (n = 3)", "several at once (n = 1)", "B (n = 1)"]
+    assert ax.lines[0].get_xdata().tolist() == pytest.approx([1, 3, 5])
+    assert ax.lines[0].get_ydata().tolist() == pytest.approx([0, 1 / 2, 2 / 3])
+    assert ax.get_title() == "Hit rate by symbol (n = 5 reads)"
+    assert ax.get_ylabel() == "hit rate since the beginning"
+
+
+def test_eight_symbols_are_drawn(ax):
+    """Of many symbols the eight asked for most often are drawn, none like another; the title counts the rest."""
+    asked = [(f"S{number}", "memory") for number in range(11) for _ in range(number + 1)]
+    Plots(Asked(*asked)).hit_rate(by="symbol", ax=ax)
+
+    assert [label.split(" ")[0] for label in legend(ax)] == [f"S{number}" for number in range(10, 2, -1)]
+    assert ax.get_title() == "Hit rate by symbol (n = 66 reads; 3 more symbols not shown)"
+    assert len({(str(line.get_linestyle()), line.get_marker()) for line in ax.lines}) == 8
+    assert len({line.get_marker() for line in ax.lines}) == len({line.get_color() for line in ax.lines}) == 8
+
+
+@pytest.mark.parametrize("symbol", ["$A$B$", "_hidden", "x" * 255])
+def test_any_symbol_can_be_named(symbol):
+    """Dollars are no formula, an underscore does not hide a line, and long names are shortened."""
+    axes = Plots(Asked((symbol, "memory"))).hit_rate(by="symbol")
+
+    assert drawn(axes)
+    assert legend(axes)[0].strip().startswith(symbol[:20])
+    assert len(legend(axes)[0]) < 40
 
 
 def test_given_axes_are_drawn_on_and_returned(plots, ax):
@@ -194,7 +241,14 @@ def test_options_reach_the_line(plots, ax):
     plots.hit_rate(ax=ax, color="red", linestyle=":", label="all")
 
     assert (ax.lines[0].get_color(), ax.lines[0].get_linestyle()) == ("red", ":")
-    assert "all" in texts(ax)
+    assert "all" in legend(ax)
+
+
+def test_short_spellings_are_options_too(plots, ax):
+    """`lw` and `c` take the place of the chart's own width and colour."""
+    plots.hit_rate(ax=ax, lw=5, c="red")
+
+    assert (ax.lines[0].get_linewidth(), ax.lines[0].get_color()) == (5, "red")
 
 
 def test_unknown_option_is_an_error(plots, ax):
@@ -232,6 +286,7 @@ def test_chart_of_anything_can_be_drawn(tiers):
     assert drawn(axes).startswith(b"\x89PNG")
     assert axes.get_title() == f"Hit rate (n = {len(tiers)} reads)"
     assert axes.get_ylim() == (0, 1.02)
+    assert said(axes) == ([] if tiers else ["no reads yet"])
 
 
 def test_cache_draws_itself(tmp_path, ax):
@@ -250,9 +305,72 @@ def test_frame_of_the_cache_is_left_alone(ax):
     before = frame.copy()
 
     class Fixed:
-        def hit_rate(self, window=None):
+        def hit_rate(self, window=None, *, by="tier", history=None):
             return frame
 
     Plots(Fixed()).hit_rate(ax=ax)
 
     assert list(frame.columns) == list(before.columns)
+
+
+CHARTS = {
+    "hit_rate": lambda plot, **options: plot.hit_rate(**options),
+    "hit_rate by symbol": lambda plot, **options: plot.hit_rate(by="symbol", **options),
+    "latency": lambda plot, **options: plot.latency(**options),
+    "coverage": lambda plot, **options: plot.coverage(**options),
+    "coverage of a range": lambda plot, **options: plot.coverage("A", start="2020", end="2021", **options),
+    "ttl": lambda plot, **options: plot.ttl(**options),
+    "occupancy": lambda plot, **options: plot.occupancy(**options),
+}
+
+
+@pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
+class TestEveryChart:
+    """What holds for each of the charts of a cache."""
+
+    def test_empty_cache_has_a_chart(self, make, chart):
+        """Of an empty cache there is a labelled chart of one new figure, without a warning."""
+        axes = chart(make().plot)
+
+        assert drawn(axes).startswith(b"\x89PNG")
+        assert axes.get_xlabel()
+        assert "n = " in axes.get_title()
+        assert "nothing stored" in str(axes.get_yticklabels()) or said(axes)
+        assert len(plt.get_fignums()) == 1
+
+    def test_drawing_is_no_request(self, make, chart):
+        """Drawing adds nothing to the requests."""
+        cache = make("synthetic")
+        cache.store_price("A", 1, 1, ttl=60)
+        cache.bars("A", "2024-01-02", "2024-02-02")
+        before = cache.events(), cache.stats()
+
+        assert drawn(chart(cache.plot))
+
+        pd.testing.assert_frame_equal(cache.events(), before[0])
+        pd.testing.assert_frame_equal(cache.stats(), before[1])
+
+    def test_given_axes_are_the_only_ones(self, make, ax, chart):
+        """With `ax` that is drawn on and returned; no figure is made."""
+        assert chart(make("synthetic").plot, ax=ax) is ax
+        assert plt.get_fignums() == []
+
+    def test_what_is_no_axes_is_an_error(self, make, chart):
+        """Anything else for `ax` is named, and leaves no figure behind."""
+        with pytest.raises(InvalidInput, match=r"^ax is 5, but must be a matplotlib Axes"):
+            chart(make().plot, ax=5)
+        assert plt.get_fignums() == []
+
+    def test_unknown_options_are_errors(self, make, ax, chart):
+        """An option that the artist does not know is matplotlib's error."""
+        cache = make("synthetic")
+        cache.store_price("A", 1, 1)
+        cache.bars("A", "2020-01-02", "2020-02-02")
+        with pytest.raises(AttributeError, match="colour"):
+            chart(cache.plot, ax=ax, colour="red")
+
+    def test_positions_are_refused(self, make, chart):
+        """Axes are given by name."""
+        name = chart.__code__.co_names[0]
+        with pytest.raises(TypeError):
+            getattr(make().plot, name)(None, None)

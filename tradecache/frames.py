@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
-from tradecache import cards
 from tradecache.bridge import Unfinished, finish, shared_bridge
 from tradecache.cache import Symbols, TradingDataCache, listed
 from tradecache.clock import TTL

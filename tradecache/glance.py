@@ -84,7 +84,7 @@ def drawn(seen: Glance, rates: Sequence[float], *, is_live: bool) -> str:
 
 
 def _head(seen: Glance, rates: Sequence[float], *, is_live: bool) -> str:
-    rate = "–" if seen.hit_rate is None else f"{seen.hit_rate:.1%}"
+    rate = "\N{EN DASH}" if seen.hit_rate is None else f"{seen.hit_rate:.1%}"
     stale = f", {seen.stale:,} of them stale" if seen.stale else ""
     memory = (
         f"{seen.bytes / MEBI:,.1f} of {seen.max_bytes / MEBI:,.0f} MiB in memory, {seen.entries:,} entries"

@@ -2,108 +2,223 @@
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import pandas as pd
 
+from tradecache import lifecharts, readcharts, sizecharts, warmcharts
+from tradecache.cache import Symbols, listed
+from tradecache.chartaxes import axes_for, checked_choice
 from tradecache.errors import InvalidInput
+from tradecache.ranges import Moment, first_moment, last_moment
 from tradecache.stats import Window
+from tradecache.telemetry import READS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STYLES = {  # Okabe and Ito's colours for every eye, and hatches for print
-    "memory": ("#0072B2", "", "from memory"),
-    "disk": ("#E69F00", "//", "from disk"),
-    "missed": ("#BBBBBB", "..", "missed"),
-}
+ROW, MARGINS = 0.24, 1.6  # inches
 
 
 class Charted(Protocol):
     """What a chart needs to know of a cache."""
 
-    def hit_rate(self, window: Window | None = None) -> pd.DataFrame:
+    def hit_rate(
+        self, window: Window | None = None, *, by: str = "tier", history: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
         """Return shares of requests over time."""
+
+    def events(self) -> pd.DataFrame:
+        """Return the last requests."""
+
+    def coverage(
+        self,
+        symbols: Symbols | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        interval: str | None = None,
+        source: Any = None,
+    ) -> pd.DataFrame:
+        """Return which ranges are stored, and in which state."""
+
+    def expiries(self, symbols: Symbols | None = None) -> pd.DataFrame:
+        """Return what is stored and until when it lives."""
+
+    def occupancy(self) -> pd.DataFrame:
+        """Return how much each tier holds."""
 
 
 class Plots:
-    """The charts of one cache, `cache.plot.*`. Each draws on `ax`, or on new Axes, and returns them."""
+    """The charts of one cache, `cache.plot.*`. Each draws on `ax`, or on new Axes, and returns them.
+
+    Drawing is not counted as a request. What a chart cannot show for want of room is said in its title. The
+    legend is below Axes that are alone in a figure with a layout engine, as new ones are, and inside of others.
+    """
 
     def __init__(self, cache: Charted) -> None:
         self._cache = cache
 
-    def hit_rate(self, *, window: Window | None = None, ax: "Axes | None" = None, **line: Any) -> "Axes":
+    def hit_rate(
+        self,
+        *,
+        window: Window | None = None,
+        by: str = "tier",
+        history: pd.DataFrame | None = None,
+        ax: "Axes | None" = None,
+        **line: Any,
+    ) -> "Axes":
         """Draw which share of the reads each tier served over time, and the hit rate since the beginning.
 
         Args:
             window: Width of each bin, see `TradeCache.hit_rate`.
+            by: "tier", or "symbol" for a line of the hit rate since the beginning for each of the eight symbols
+                that were asked for most often.
+            history: What `TradeCache.history` returned, to be drawn instead of the reads of this session.
             ax: Where to draw; new Axes by default.
-            **line: Passed on to the `Axes.plot` of the cumulative hit rate.
+            **line: Passed on to the `Axes.plot` of the cumulative hit rate, by symbol to that of each line.
 
         Returns:
-            The Axes: x in seconds since the first read, y from 0 to 100%. The line has a point at the end of
-            each bin that had reads. The legend is below Axes that are alone in a figure with a layout engine,
-            as new ones are, and inside of others.
+            The Axes: x in seconds since the first read, or in UTC for a history and for more than two hours;
+            y from 0 to 100%. Lines have a point at the end of each bin that had reads.
+
+        Raises:
+            InvalidInput: Naming the argument.
         """
-        frame = self._cache.hit_rate(window)
-        frame = frame.assign(missed=1.0 - frame["hit_rate"])
-        width = _bin_width(frame.index)
-        axes = _new_axes() if ax is None else _checked_axes(ax)
-        seconds = _seconds(frame.index)
-        bottom = np.zeros(len(frame))
-        for column, (colour, hatch, label) in STYLES.items():
-            share = frame[column].fillna(0.0).to_numpy()
-            axes.bar(
-                seconds, share, width=width, bottom=bottom, align="edge", color=colour,
-                hatch=hatch, edgecolor="white", linewidth=0.3, label=label,
-            )  # fmt: skip
-            bottom = bottom + share
-        busy = frame["requests"].to_numpy() > 0
-        style: dict[str, Any] = {"color": "black", "linewidth": 1.8, "label": "hit rate since the beginning"}
-        axes.plot(seconds[busy] + width, frame["cumulative"].to_numpy()[busy], **style | line)
-        axes.set(xlabel="seconds since the first read", ylabel="share of reads", ylim=(0, 1.02))
-        axes.set_title(f"Hit rate (n = {int(frame['requests'].sum()):,} reads)")
-        _as_percent(axes)
-        below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 4}
-        is_below = _has_room_below(axes)
-        axes.legend(**(below if is_below else {"loc": "best"}), frameon=not is_below)
+        frame = self._cache.hit_rate(window, by=by, history=history)
+        axes = axes_for(ax)
+        if by == "symbol":
+            readcharts.draw_symbol_rates(axes, frame, line=line)
+        else:
+            readcharts.draw_rates(axes, frame, is_dated=history is not None, line=line)
         return axes
 
+    def latency(self, *, by: str = "tier", ax: "Axes | None" = None, **line: Any) -> "Axes":
+        """Draw how long reads took: which share of them was answered within which time.
 
-def _new_axes() -> "Axes":
-    import matplotlib.pyplot as plt
+        Args:
+            by: A line for each "tier" that answered, each "dataset" or each "operation"; at most eight.
+            ax: Where to draw; new Axes by default.
+            **line: Passed on to the `Axes.plot` of each line.
 
-    _, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-    return axes
+        Returns:
+            The Axes: x in seconds, logarithmic; y from 0 to 100% of the reads remembered (see `TradeCache.events`).
+            Each line has markers at p50 and p95, which are those of `TradeCache.stats`, and names them.
 
+        Raises:
+            InvalidInput: For another `by` or `ax`.
+        """
+        checked_choice("by", by, ("tier", "dataset", "operation"))
+        events = self._cache.events()
+        axes = axes_for(ax)
+        readcharts.draw_latency(axes, events[events["operation"].isin(READS)], by=by, line=line)
+        return axes
 
-def _has_room_below(axes: "Axes") -> bool:
-    """Whether a legend below would be seen, and cover nothing."""
-    figure = axes.get_figure()
-    return figure is not None and len(figure.axes) == 1 and figure.get_layout_engine() is not None
+    def coverage(
+        self,
+        symbols: Symbols | None = None,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        interval: str | None = None,
+        source: Any = None,
+        ax: "Axes | None" = None,
+        **bars: Any,
+    ) -> "Axes":
+        """Draw which ranges of bars are stored, and in which state they are.
 
+        Args:
+            symbols: One or several; all that are stored by default.
+            start: Where the time axis begins; where the stored bars do by default.
+            end: Where the time axis ends, as in `TradeCache.bars`; where the stored bars do by default.
+            interval: Only bars of this interval.
+            source: Only bars of this source.
+            ax: Where to draw; new Axes by default.
+            **bars: Passed on to the `Axes.broken_barh` of each series and state.
 
-def _checked_axes(ax: object) -> "Axes":
-    from matplotlib.axes import Axes
+        Returns:
+            The Axes: x is time in UTC, y has a row for each series, 40 at most. A symbol that was asked for and
+            of which nothing is stored has an empty row.
 
-    if not isinstance(ax, Axes):
-        raise InvalidInput("ax", ax, "a matplotlib Axes (one of those that plt.subplots returns)")
-    return ax
+        Raises:
+            InvalidInput: Naming the argument.
+        """
+        wanted = None if symbols is None else listed(symbols)
+        limits = (first_moment(start), last_moment(end))
+        if limits[0] and limits[1] and limits[0] > limits[1]:
+            raise InvalidInput("end", end, f"at or after start, {start}")
+        spans = self._cache.coverage(wanted, start, end, interval=interval, source=source)
+        series = lifecharts.series_of(spans, wanted)
+        rows = min(max(len(series), 2), lifecharts.MAX_ROWS)
+        axes = axes_for(ax, height=MARGINS + ROW * rows)
+        lifecharts.draw_coverage(axes, series, limits=limits, bars=bars)
+        return axes
 
+    def ttl(self, symbols: Symbols | None = None, *, ax: "Axes | None" = None, **line: Any) -> "Axes":
+        """Draw what expires when: which share of the rows stored now will still be alive as time passes.
 
-def _seconds(index: pd.Index) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    if not len(index):
-        return np.zeros(0)
-    return np.asarray((index - index[0]).total_seconds(), dtype="float64")
+        Args:
+            symbols: One or several; all by default.
+            ax: Where to draw; new Axes by default.
+            **line: Passed on to the `Axes.plot` of each curve.
 
+        Returns:
+            The Axes: x is time from now, logarithmic; y from 0 to 100% of the rows of each dataset, eight at most.
+            Bars live as long as they are fresh. The ticks at the foot are the moments at which something expires.
 
-def _as_percent(axes: "Axes") -> None:
-    from matplotlib.ticker import PercentFormatter
+        Raises:
+            InvalidInput: Naming the argument.
+        """
+        entries = self._cache.expiries(symbols)
+        axes = axes_for(ax)
+        lifecharts.draw_ttl(axes, entries, line=line)
+        return axes
 
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
+    def occupancy(self, *, ax: "Axes | None" = None, **bars: Any) -> "Axes":
+        """Draw how many bytes memory and disk hold of what, and how many they may hold.
 
+        Args:
+            ax: Where to draw; new Axes by default.
+            **bars: Passed on to the `Axes.barh` of each dataset.
 
-def _bin_width(index: pd.Index) -> float:
-    """Return the width of a bin in seconds: what the frame was resampled by."""
-    if not isinstance(index, pd.DatetimeIndex) or not isinstance(index.freq, pd.offsets.Tick):
-        return 0.0
-    return pd.Timedelta(index.freq).total_seconds()
+        Returns:
+            The Axes: x in bytes, linear, or logarithmic where sizes and limits are far apart; y has a row for each
+            tier. A vertical mark is a tier's limit; that of the disk is for bars alone.
+
+        Raises:
+            InvalidInput: For another `ax`.
+        """
+        held = self._cache.occupancy()
+        axes = axes_for(ax, height=3.0)
+        sizecharts.draw_occupancy(axes, held, bars=bars)
+        return axes
+
+    def warming(
+        self,
+        before: pd.DataFrame,
+        after: pd.DataFrame | None = None,
+        *,
+        ax: "Axes | None" = None,
+        **bars: Any,
+    ) -> "Axes":
+        """Draw what warming up fetched and what was cached already, of one warm-up or of two side by side.
+
+        Args:
+            before: What `TradeCache.warm` returned, of a cold cache for instance.
+            after: What a later `warm` returned.
+            ax: Where to draw; new Axes by default.
+            **bars: Passed on to the `Axes.barh` of each warm-up's cached and of its fetched rows.
+
+        Returns:
+            The Axes: x is the number of bars, y has a row for each symbol, 20 at most, and one for all others
+            together. Beside each bar are its seconds; "slowest" are the most that one symbol took, as several are
+            warmed at once. A cross and the error's class mark what failed.
+
+        Raises:
+            InvalidInput: When `before` or `after` is no such frame.
+        """
+        warm_ups = {"before": warmcharts.checked_warm_up("before", before)}
+        if after is not None:
+            warm_ups["after"] = warmcharts.checked_warm_up("after", after)
+        bars_drawn = len(warm_ups) * warmcharts.rows_of(warm_ups)
+        axes = axes_for(ax, height=MARGINS + ROW * max(bars_drawn, 6))
+        warmcharts.draw_warming(axes, warm_ups, bars=bars)
+        return axes

@@ -205,39 +205,50 @@ def hit_rate_frame(
     if by not in get_args(Split):
         raise InvalidInput("by", by, f"one of {', '.join(get_args(Split))}")
     if history is None:
-        reads = events_frame(telemetry).assign(requests=1)
-        width = _width(window, reads.index, least=pd.Timedelta(1, "ms"))
+        reads, least = events_frame(telemetry).assign(requests=1), pd.Timedelta(1, "ms")
+    elif by == "symbol":
+        raise InvalidInput("by", by, "tier where a history is given, which knows no symbols")
     else:
-        if by == "symbol":
-            raise InvalidInput("by", by, "tier where a history is given, which knows no symbols")
-        reads = _checked_history(history).assign(symbol="")
-        width = _width(window, reads.index, least=pd.Timedelta(BIN_SECONDS, "s"))
+        reads, least = _checked_history(history), pd.Timedelta(BIN_SECONDS, "s")
     reads = reads[reads["operation"].isin(READS)]
+    symbols = pd.Index(reads["symbol"].unique() if by == "symbol" else [""], dtype="str").sort_values()
+    width = _width(window, reads.index, least=least, most=MAX_BINS // max(len(symbols), 1))
     if not len(reads):
         return _no_rates(by)
     start = reads.index.min() if history is None else reads.index.min().floor(width)
-    if by == "symbol":
-        parts = [_rates(some, start, width).assign(symbol=name) for name, some in reads.groupby("symbol")]
-        return pd.concat(parts).astype({"symbol": "str", **RATES})[["symbol", *RATES]]
-    return _rates(reads, start, width)
+    rows = (
+        symbols.get_indexer(pd.Index(reads["symbol"]))
+        if by == "symbol"
+        else np.zeros(len(reads), dtype="int64")
+    )
+    return _rates(reads, rows, start, width, names=symbols if by == "symbol" else None)
 
 
-def _rates(reads: pd.DataFrame, start: pd.Timestamp, width: pd.Timedelta) -> pd.DataFrame:
-    """Return the shares of some reads in bins from `start` on."""
-    place = np.asarray((pd.DatetimeIndex(reads.index) - start) // width, dtype="int64")
-    times = pd.date_range(start, periods=int(place.max()) + 1, freq=width, name="time", unit="us")
-    asked = reads["requests"].to_numpy()
+def _rates(
+    reads: pd.DataFrame, rows: Any, start: pd.Timestamp, width: pd.Timedelta, *, names: pd.Index | None
+) -> pd.DataFrame:
+    """Return the shares of some reads in bins from `start` on, for each of some rows of bins."""
+    places = np.asarray((pd.DatetimeIndex(reads.index) - start) // width, dtype="int64")
+    bins, lines = int(places.max()) + 1, 1 if names is None else len(names)
+    times = pd.date_range(start, periods=bins, freq=width, name="time", unit="us")
+    asked, tiers = reads["requests"].to_numpy(), reads["tier"].to_numpy()
+    cells = rows * bins + places
     counts = {
-        tier: np.bincount(place, weights=asked * (reads["tier"] == tier).to_numpy(), minlength=len(times))
+        tier: np.bincount(cells, weights=asked * (tiers == tier), minlength=lines * bins)
         for tier in get_args(Tier)
     }
-    table = pd.DataFrame(counts, index=times)
+    table = pd.DataFrame(counts)
     requests, hits = table.sum(axis=1), table[list(HITS)].sum(axis=1)
     result = table.div(requests.where(requests > 0), axis=0)
     result.insert(0, "requests", requests)
-    return result.assign(
-        hit_rate=result["memory"] + result["disk"], cumulative=hits.cumsum() / requests.cumsum()
-    ).astype(RATES)
+    line = np.repeat(np.arange(lines), bins)
+    so_far = requests.groupby(line).cumsum()
+    result["hit_rate"] = result["memory"] + result["disk"]
+    result["cumulative"] = hits.groupby(line).cumsum() / so_far.where(so_far > 0)
+    result.index = times if names is None else times.append([times] * (lines - 1))
+    if names is not None:
+        result.insert(0, "symbol", names.repeat(bins))
+    return result.astype(RATES)
 
 
 def _no_rates(by: str) -> pd.DataFrame:
@@ -261,7 +272,10 @@ def _checked_history(history: object) -> pd.DataFrame:
     return history
 
 
-def _width(window: Window | None, index: pd.Index, *, least: pd.Timedelta) -> pd.Timedelta:
+def _width(
+    window: Window | None, index: pd.Index, *, least: pd.Timedelta, most: int = MAX_BINS
+) -> pd.Timedelta:
+    """Return the width of a bin, of which there may be no more than `most`; a hundredth of the time, or `least`."""
     span = index.max() - index.min() if len(index) else pd.Timedelta(0)
     if window is None:
         return max(span / 100, least).ceil("us")
@@ -269,7 +283,7 @@ def _width(window: Window | None, index: pd.Index, *, least: pd.Timedelta) -> pd
         width = pd.Timedelta(window) if isinstance(window, (str, timedelta)) else pd.Timedelta(seconds=window)
     except (ValueError, TypeError) as error:
         raise InvalidInput("window", window, 'a width like "10s", seconds, or a timedelta') from error
-    narrowest = max(span / MAX_BINS, MICROSECOND)
+    narrowest = max(span / most, MICROSECOND)
     if not width >= narrowest:
         raise InvalidInput("window", window, f"at least {narrowest.total_seconds():g} seconds")
     return width

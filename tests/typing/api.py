@@ -104,6 +104,12 @@ def statistics(cache: TradeCache, ax: Axes) -> None:
     assert_type(cache.monitor(every=0.5, recent=3), Monitor)
     assert_type(cache.plot.hit_rate(), Axes)
     assert_type(cache.plot.hit_rate(window="1s", ax=ax, color="red"), Axes)
+    assert_type(cache.plot.hit_rate(by="symbol", history=cache.history()), Axes)
+    assert_type(cache.plot.latency(by="dataset", ax=ax), Axes)
+    assert_type(cache.plot.coverage(["AAPL"], start="2012", end="2013"), Axes)
+    assert_type(cache.plot.ttl(), Axes)
+    assert_type(cache.plot.occupancy(), Axes)
+    assert_type(cache.plot.warming(cache.warm("AAPL"), cache.warm("AAPL")), Axes)
     cache.plot.hit_rate("1s")  # type: ignore[call-arg]
 
 

@@ -1,0 +1,158 @@
+"""Which ranges are stored, and until when does what is stored live? Charts of spans and times to live."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from tradecache.chartaxes import (
+    DAY,
+    LINES,
+    MAX_LINES,
+    Floats,
+    add_legend,
+    as_dates,
+    as_durations,
+    as_percent,
+    day_numbers,
+    name_rows,
+    not_shown,
+    over,
+    rows_on,
+    say,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STATES = {
+    "final": ("#0072B2", "white", ""),
+    "fresh": ("#009E73", "white", ".."),
+    "stale": ("#E69F00", "black", "//"),
+    "missing": ("#FFFFFF", "#999999", "xx"),
+    "closed": ("#CCCCCC", "#CCCCCC", ""),
+}
+"""Colour, colour of the hatch, and hatch of each state."""
+SERIES = ["symbol", "source", "interval"]
+MAX_ROWS = 40
+SOONEST = 1e-3
+UNTIL_NOTHING = (1.0, 7 * DAY)  # what the axis shows where nothing will expire
+RUG = 0.04  # of the height
+Limits = tuple[datetime | None, datetime | None]
+Series = tuple[str, pd.DataFrame]
+
+
+def series_of(spans: pd.DataFrame, symbols: Sequence[str] | None) -> list[Series]:
+    """Return the spans of each series with the name of its row, in the order of `symbols` if there are any.
+
+    A symbol of which nothing is stored has a row without spans.
+    """
+    several = [name for name in ("interval", "source") if len(spans[name].unique()) > 1]
+    found: dict[str, list[Series]] = {}
+    for _, own in spans.groupby(SERIES, sort=False):
+        first = own.iloc[0]
+        found.setdefault(first["symbol"], []).append(
+            (" ".join([shown(first["symbol"]), *first[several]]), own)
+        )
+    rows: list[Series] = []
+    for symbol in found if symbols is None else symbols:
+        rows += found.get(symbol, [(f"{shown(symbol)} (nothing stored)", spans.iloc[:0])])
+    return rows
+
+
+def draw_coverage(axes: "Axes", series: Sequence[Series], *, limits: Limits, bars: Mapping[str, Any]) -> None:
+    """Draw a row for each series, with each span in the colour and hatch of its state."""
+    drawn = series[: rows_on(axes, MAX_ROWS)]
+    for state in STATES:
+        found = [spans[spans["state"] == state] for _, spans in drawn]
+        _draw_state(axes, state, {row: spans for row, spans in enumerate(found) if len(spans)}, bars)
+    name_rows(axes, [name for name, _ in drawn])
+    _set_range(axes, series, limits)
+    axes.set(xlabel="time (UTC)", ylabel="series")
+    axes.set_title(f"Coverage (n = {len(series):,} series{not_shown(len(series) - len(drawn))})")
+    if not series:
+        say(axes, "no bars stored")
+    add_legend(axes)
+
+
+def _draw_state(axes: "Axes", state: str, rows: Mapping[int, pd.DataFrame], bars: Mapping[str, Any]) -> None:
+    """Draw the spans that are in one state, which is named in the legend once."""
+    from matplotlib.collections import PolyCollection
+
+    colour, ink, hatch = STATES[state]
+    style = {"facecolor": colour, "edgecolor": ink, "hatch": hatch, "linewidth": 0.5 if hatch else 0}
+    for number, (row, spans) in enumerate(rows.items()):
+        starts, ends = day_numbers(spans["start"]), day_numbers(spans["end"])
+        options = over(style | {"label": "_again" if number else state}, bars, PolyCollection)
+        axes.broken_barh(list(zip(starts, ends - starts, strict=True)), (row - 0.35, 0.7), **options)
+
+
+def _set_range(axes: "Axes", series: Sequence[Series], limits: Limits) -> None:
+    """Have the time axis show what was asked for, else all that there is."""
+    edges = [pd.Timestamp(limit) for limit in limits if limit is not None]
+    edges += [
+        edge for _, spans in series if len(spans) for edge in (spans["start"].min(), spans["end"].max())
+    ]
+    if not edges:
+        axes.set_xticks([])
+        return
+    first = min(edges) if limits[0] is None else pd.Timestamp(limits[0])
+    last = max(edges) if limits[1] is None else pd.Timestamp(limits[1])
+    last = last if first < last else first + pd.Timedelta(1, "D")
+    as_dates(axes)
+    axes.set_xlim(*day_numbers(pd.DatetimeIndex([first, last])))
+
+
+def draw_ttl(axes: "Axes", entries: pd.DataFrame, *, line: Mapping[str, Any]) -> None:
+    """Draw which share of the rows will still be alive as time passes, a curve for each dataset."""
+    entries = entries.assign(left=entries["ttl"].dt.total_seconds())
+    coming = entries.loc[entries["left"] > 0, "left"].clip(lower=SOONEST)
+    as_durations(axes, *((coming.min(), coming.max()) if len(coming) else UNTIL_NOTHING))
+    counts = entries.groupby("dataset")["rows"].sum().sort_values(ascending=False, kind="stable")
+    for place, dataset in enumerate(counts.index[:MAX_LINES]):
+        _draw_lives(axes, entries[entries["dataset"] == dataset], place, line)
+    bottom = -RUG * (min(len(counts), MAX_LINES) + 1)
+    axes.set(xlabel="time from now", ylabel="share of rows still alive", ylim=(bottom, 1.02))
+    axes.set_yticks(np.linspace(0, 1, 6))
+    as_percent(axes)
+    total = f"n = {entries['rows'].sum():,} rows, {len(entries):,} entries"
+    axes.set_title(f"Time to live ({total}{not_shown(len(counts) - MAX_LINES, 'datasets')})")
+    if not len(entries):
+        say(axes, "nothing stored")
+    add_legend(axes)
+
+
+def _draw_lives(axes: "Axes", entries: pd.DataFrame, place: int, line: Mapping[str, Any]) -> None:
+    """Draw the curve of one dataset, and at its foot a tick for each moment at which something expires."""
+    from matplotlib.lines import Line2D
+
+    times, alive = _survival(entries, axes.get_xlim())
+    colour, dashes, _ = LINES[place]
+    style = {
+        "color": colour, "linestyle": dashes, "linewidth": 1.8, "drawstyle": "steps-post",
+        "label": _spelt_lives(entries),
+    }  # fmt: skip
+    axes.plot(times, alive, **over(style, line, Line2D))
+    foot = np.full(len(times) - 2, -RUG * (place + 1))
+    axes.plot(times[1:-1], foot, "|", color=colour, markersize=6, label="_rug")
+
+
+def _survival(entries: pd.DataFrame, limits: tuple[float, float]) -> tuple[Floats, Floats]:
+    """Return the times at which something expires, between the limits, and the share alive from each on."""
+    rows, left = entries["rows"].to_numpy(dtype="float64"), entries["left"].fillna(np.inf).to_numpy()
+    is_coming = np.isfinite(left) & (left > 0)
+    times, which = np.unique(np.maximum(left[is_coming], SOONEST), return_inverse=True)
+    gone = np.bincount(which, weights=rows[is_coming], minlength=len(times)).cumsum()
+    alive = rows[left > 0].sum() - np.concatenate([[0.0], gone])
+    share = alive / max(rows.sum(), 1.0)
+    return np.concatenate([limits[:1], times, limits[1:]]), np.append(share, share[-1])
+
+
+def _spelt_lives(entries: pd.DataFrame) -> str:
+    left, rows = entries["left"], entries["rows"]
+    kinds = {"for ever": rows[left.isna()].sum(), "stale": rows[left <= 0].sum()}
+    said = [f"n = {rows.sum():,}", *(f"{count:,} {kind}" for kind, count in kinds.items() if count)]
+    return f"{shown(entries['dataset'].iloc[0])} ({', '.join(said)})"
