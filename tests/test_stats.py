@@ -190,6 +190,92 @@ class TestEvents:
         result = events_frame(recorded([REQUESTS[0], REQUESTS[3], REQUESTS[4]], step=1.5))
 
         assert result["operation"].to_list() == ["get", "get", "get"]
+        assert result["symbol"].to_list() == ["A", "B", "B"]
+        assert result["tier"].to_list() == ["memory", "none", "error"]
+        assert result["outcome"].to_list() == ["hit", "miss", "error"]
+        assert result["rows"].to_list() == [1, 0, 0]
+        assert result["bytes"].to_list() == [24, 0, 0]
+        assert result["seconds"].to_list() == [0.001, 0.02, 0.03]
+        assert (result.index - result.index[0]).total_seconds().to_list() == [0, 1.5, 3]
+        assert result.index[0] == pd.Timestamp(FakeClock().now)
+
+
+class TestHitRate:
+    """The hit rate over time."""
+
+    SERVED = ("none", "disk", "memory", "memory", "error", "disk")
+
+    def reads(self, step=1.0):
+        return recorded([("get", "A", tier, 1, 1) for tier in self.SERVED], step=step)
+
+    @pytest.mark.parametrize("window", ["2s", 2, 2.0, timedelta(seconds=2), pd.Timedelta("2s")], ids=repr)
+    def test_windows(self, window):
+        """Each bin has its share by tier, and the hit rate since the beginning."""
+        result = hit_rate_frame(self.reads(), window=window)
+
+        assert result["requests"].to_list() == [2, 2, 2]
+        assert result["memory"].to_list() == [0.0, 1.0, 0.0]
+        assert result["disk"].to_list() == [0.5, 0.0, 0.5]
+        assert result["hit_rate"].to_list() == [0.5, 1.0, 0.5]
+        assert result["none"].to_list() == [0.5, 0.0, 0.0]
+        assert result["error"].to_list() == [0.0, 0.0, 0.5]
+        assert result["source"].to_list() == [0.0, 0.0, 0.0]
+        assert result["cumulative"].to_list() == [1 / 2, 3 / 4, 4 / 6]
+
+    def test_bins_begin_with_the_first_read(self):
+        """The first bin begins with the first read, however wide the bins are."""
+        result = hit_rate_frame(self.reads(), window="1h")
+
+        assert result.index.to_list() == [pd.Timestamp(FakeClock().now)]
+        assert result["requests"].to_list() == [6]
+
+    def test_quiet_times_have_no_rate(self):
+        """A bin without requests has no shares; the hit rate since the beginning goes on."""
+        result = hit_rate_frame(self.reads(step=10), window=5)
+
+        assert result["requests"].to_list() == [1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
+        assert result["hit_rate"].isna().to_list() == [n == 0 for n in result["requests"]]
+        assert result["cumulative"].notna().all()
+
+    def test_default_window_is_a_hundredth(self):
+        """By default there are about a hundred bins."""
+        assert 100 <= len(hit_rate_frame(recorded([REQUESTS[0]] * 1000))) <= 101
+
+    def test_one_read(self):
+        """A single read is a single bin."""
+        result = hit_rate_frame(recorded([REQUESTS[0]]))
+
+        assert result[["requests", "memory", "cumulative"]].to_numpy().tolist() == [[1, 1, 1]]
+
+    def test_writes_are_no_reads(self):
+        """Puts and deletes have no part in the hit rate."""
+        telemetry = recorded([each for each in REQUESTS if each[0] in {"put", "delete"}])
+
+        assert len(hit_rate_frame(telemetry)) == 0
+
+    @settings(max_examples=50)
+    @given(st.lists(requests, max_size=40), st.sampled_from(["1s", "3s", "7s", "1h"]))
+    def test_bins_add_up(self, some, window):
+        """Whatever the bins, they hold each read once, and end in the same hit rate."""
+        reads = [each for each in some if each[0] in {"get", "latest", "prices"}]
+
+        result = hit_rate_frame(recorded(some), window=window)
+
+        assert result["requests"].sum() == len(reads)
+        busy = result[result["requests"] > 0]
+        assert np.allclose(busy[["memory", "disk", "source", "none", "error"]].sum(axis=1), 1.0)
+        if reads:
+            hits = sum(tier in {"memory", "disk"} for _, _, tier, *_ in reads)
+            assert result["cumulative"].iloc[-1] == hits / len(reads)
+
+    def test_by_symbol(self):
+        """By symbol, each has a row for each bin, on the same bins, and the same totals as alone."""
+        telemetry = recorded(
+            [("get", symbol, tier, 1, 1) for symbol, tier in zip("ABABBC", self.SERVED, strict=True)]
+        )
+
+        result = hit_rate_frame(telemetry, window=3, by="symbol")
+
         assert result["symbol"].to_list() == ["A", "A", "B", "B", "C", "C"]
         assert (result.index - result.index[0]).total_seconds().to_list() == [0, 3, 0, 3, 0, 3]
         assert result["requests"].to_list() == [2, 0, 1, 2, 0, 1]
