@@ -76,6 +76,11 @@ class Kernel:
         """Press the stop button."""
         self._manager.interrupt_kernel()
 
+    def restart(self) -> None:
+        """Restart the kernel: what it had in memory is gone."""
+        self._manager.restart_kernel(now=True)
+        self._client.wait_for_ready(timeout=PATIENCE)
+
     def _hear(self) -> tuple[str, str, dict[str, Any]]:
         message = self._client.get_iopub_msg(timeout=PATIENCE)
         return message["parent_header"].get("msg_id", ""), message["msg_type"], message["content"]

@@ -43,24 +43,23 @@ class Lab:
         self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile(f"^{menu}$")).click()
         self.page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{item}$")).click()
 
-    def run_all(self) -> None:
-        """Run all cells, as the menu does, and wait until the last one has run."""
-        self.command("Run", "Run All Cells")
-        self.wait_until_idle()
-
     def wait_until_idle(self) -> None:
         """Wait until no cell is running or queued."""
-        busy = self.page.locator(".jp-InputArea-prompt", has_text="[*]")
-        busy.first.wait_for(state="attached", timeout=10_000)
         self.page.wait_for_function(
             "() => ![...document.querySelectorAll('.jp-InputArea-prompt')].some(p => p.textContent.includes('[*]'))",
             timeout=PATIENCE,
         )
 
+    def scroll_through(self) -> None:
+        """Show every cell once: those far from sight are not drawn before."""
+        for n in range(self.cells.count()):
+            self.cells.nth(n).scroll_into_view_if_needed()
+
     def save(self) -> None:
-        """Save the notebook."""
-        self.page.keyboard.press("Control+s")
-        self.page.locator(".jp-DocumentSearch-overlay, .jp-mod-dirty").first.wait_for(state="detached")
+        """Save the notebook, and wait until it is."""
+        self.command("File", "Save Notebook")
+        self.page.locator(".jp-NotebookPanel .jp-Toolbar").first.wait_for()
+        self.page.wait_for_function("() => !document.querySelector('.lm-TabBar-tab.jp-mod-dirty')")
 
 
 @contextlib.contextmanager

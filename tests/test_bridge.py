@@ -842,3 +842,73 @@ class TestEndOfInterpreter:
         """
         done = run_script(code, tmp_path)
         assert (done.returncode, done.stderr, done.stdout.splitlines()[1]) == (0, "", "2.0")
+
+
+class TestEvery:
+    """Work that is done again and again in the background."""
+
+    def test_goes_on_until_stopped(self, bridge):
+        """It is done again and again, and a last time when it is stopped."""
+        done, often = [], threading.Event()
+
+        async def work():
+            done.append(threading.current_thread())
+            if len(done) >= 3:
+                often.set()
+
+        stop = bridge.every(0.001, work)
+        assert often.wait(10)
+        stop()
+        bridge.stop()
+        count = len(done)
+
+        assert bridge.run(thread_name()) == "tradecache"  # on another loop
+        assert len(done) == count
+        assert threading.main_thread() not in done
+
+    def test_a_last_time(self, bridge):
+        """Stopped before its time has come, it is done once; so it is when the loop is stopped."""
+        for end in ("stop", "loop"):
+            done, ended = [], threading.Event()
+
+            async def work(done=done, ended=ended):
+                done.append(1)
+                ended.set()
+
+            stop = bridge.every(3600, work)
+            bridge.run(thread_name())
+            if end == "stop":
+                stop()
+                assert ended.wait(10)
+            else:
+                bridge.stop()
+            assert done == [1]
+
+    def test_an_error_is_logged_and_it_goes_on(self, bridge, caplog):
+        """What goes wrong once is logged, and the work is done again."""
+        done, often = [], threading.Event()
+
+        async def work():
+            done.append(1)
+            if len(done) == 1:
+                raise ValueError("wrong once")
+            often.set()
+
+        with caplog.at_level("ERROR", logger="tradecache"):
+            stop = bridge.every(0.001, work)
+            assert often.wait(10)
+            stop()
+            bridge.stop()
+
+        assert caplog.text.count("wrong once") == 1
+
+    def test_stopped_twice_and_too_late(self, bridge):
+        """To stop what has ended already is fine."""
+
+        async def work():
+            pass
+
+        stop = bridge.every(3600, work)
+        stop()
+        bridge.stop()
+        stop()

@@ -104,6 +104,71 @@ tc.TradeCache(durable=Slow()).get_price("AAPL", "slow")
             ("ok", "3.0"),
         ]
 
+    def test_both_faces_in_one_cell(self, kernel):
+        """A cell may await the async face and call the sync one, in turns, on the same folder."""
+        (cell,) = kernel.run_all(
+            """
+async with tc.TradingDataCache("both") as core:
+    first = await core.store_price("BOTH", 1, 0)
+    with tc.TradeCache("both") as cache_of_both:
+        second = cache_of_both.store_price("BOTH", 2, 0)
+        third = await core.store_price("BOTH", 3, 0)
+        prices = cache_of_both.prices("BOTH")["price"].tolist()
+        point = await core.get_price("BOTH", second)
+prices, point.price, first < second < third
+"""
+        )
+        assert shown([cell]) == [("ok", "([1.0, 2.0, 3.0], 2.0, True)")]
+
+    def test_an_interrupt_during_a_slow_fetch(self, kernel):
+        """The stop button ends a fetch that takes too long; nothing of it is stored, and the next one is complete."""
+        requests = kernel.queue(
+            """
+import pandas as pd
+
+class SlowSource:
+    name, calls, hurry = "slow", [], False
+
+    async def fetch(self, symbol, start, end, interval):
+        self.calls.append(symbol)
+        print("fetching", flush=True)
+        if not self.hurry:
+            await asyncio.sleep(3600)
+        days = pd.date_range(start, end, freq="D", inclusive="left")
+        return pd.DataFrame({name: 1.0 for name in ("open", "high", "low", "close", "volume")}, index=days)
+
+slow = SlowSource()
+fetched = tc.TradeCache("fetched", source=slow)
+fetched.bars("A", "2024-01", "2024-01")
+""",
+            "len(fetched.coverage())",
+            "slow.hurry = True\nlen(fetched.bars('A', '2024-01', '2024-01')), slow.calls",
+            "fetched.stats(by='operation').loc['bars', ['requests', 'fetches', 'errors']].tolist()",
+        )
+        kernel.wait_until_printed("fetching")
+        kernel.interrupt()
+        assert shown(kernel.outcomes(requests)) == [
+            ("error", "KeyboardInterrupt"),
+            ("ok", "0"),
+            ("ok", "(31, ['A', 'A'])"),
+            ("ok", "[2, 1, 1]"),
+        ]
+
+    def test_a_restart(self, tmp_path):
+        """After a restart of the kernel the cache reads from disk what it had, and asks nobody."""
+        load = 'import tradecache as tc\ncache = tc.TradeCache("prices", source="synthetic")'
+        read = "len(cache.bars(['A', 'B'], '2020', '2021'))"
+        hits = "cache.stats()[['hits', 'fetches']].to_numpy().tolist()"
+        with running_kernel(tmp_path) as kernel:
+            before = kernel.run_all(load, read, hits)
+            kernel.restart()
+            after = kernel.run_all(load, read, read, hits)
+
+        fetched = "[[0, 0], [0, 0], [0, 2]]"
+        assert shown(before) == [("ok", ""), ("ok", "731"), ("ok", fetched)]
+        from_disk = "[[2, 0], [2, 0]]"
+        assert shown(after) == [("ok", ""), ("ok", "731"), ("ok", "731"), ("ok", from_disk)]
+
 
 class TestAllowNestedRun:
     """Cells that were pasted from a script."""

@@ -122,7 +122,7 @@ def _percent(seen: Glance, tier: str) -> float:
 
 
 def _recent(events: Sequence[Event]) -> str:
-    heads = "".join(_cell("th", name, name) for name in HEADS)
+    heads = "".join(_cell("th", name, "time (UTC)" if name == "time" else name) for name in HEADS)
     rows = "".join(f"<tr>{''.join(_cells(event))}</tr>" for event in events)
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
