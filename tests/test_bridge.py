@@ -900,7 +900,7 @@ class TestEvery:
             stop()
             bridge.stop()
 
-        assert caplog.text.count("wrong once") == 1
+        assert caplog.text.count("went wrong in the background") == 1
 
     def test_stopped_twice_and_too_late(self, bridge):
         """To stop what has ended already is fine."""
