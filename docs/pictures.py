@@ -34,7 +34,9 @@ def main() -> None:
 def _pictures(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, Image.Image]]:
     for cell in notebook.cells:
         if _name(cell) in WANTED:
-            (drawn,) = [each.data["image/png"] for each in cell.outputs if "image/png" in each.get("data", {})]
+            (drawn,) = [
+                each.data["image/png"] for each in cell.outputs if "image/png" in each.get("data", {})
+            ]
             picture = Image.open(io.BytesIO(base64.b64decode(drawn))).convert("RGB")
             yield _name(cell), picture.quantize(COLOURS, dither=Image.Dither.NONE)
 
