@@ -172,13 +172,16 @@ def _typed(rows: dict[str, dict[str, int]], name: str) -> pd.DataFrame:
 
 
 def _add_latencies(frame: pd.DataFrame, telemetry: Telemetry, by: str, *, reads_only: bool) -> None:
-    seconds: dict[str, list[float]] = {}
-    for event in telemetry.events():
-        if not reads_only or event.operation in READS:
-            seconds.setdefault(getattr(event, by), []).append(event.seconds)
-    for label, found in seconds.items():
-        if label in frame.index:
-            frame.loc[label, ["p50_us", "p95_us"]] = np.quantile(found, [0.5, 0.95]) * 1e6
+    place = Event._fields.index(by)
+    found = [
+        (event[place], event.seconds)
+        for event in telemetry.events()
+        if not reads_only or event.operation in READS
+    ]
+    seconds = pd.DataFrame(found, columns=["label", "seconds"]).astype({"seconds": "float64"})
+    grouped = seconds.groupby("label")["seconds"]
+    frame["p50_us"] = grouped.quantile(0.5).reindex(frame.index) * 1e6
+    frame["p95_us"] = grouped.quantile(0.95).reindex(frame.index) * 1e6
 
 
 def hit_rate_frame(
