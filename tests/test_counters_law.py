@@ -1,5 +1,6 @@
 """The law of the counters: each request is counted once, as what became of it, whoever else asks meanwhile."""
 
+import asyncio
 import concurrent.futures
 import warnings
 from collections import Counter
@@ -201,3 +202,19 @@ def test_charts_and_tables_are_no_requests(tmp_path):
             look()
 
         pd.testing.assert_frame_equal(cache.stats(by="operation"), before)
+
+
+def test_how_long_a_fetch_took(tmp_path):
+    """Of what a source gave, `explain` says how long its request took; of what was there, how long reading did."""
+
+    class Slow(TruthSource):
+        async def fetch(self, *question):
+            await asyncio.sleep(0.2)
+            return await super().fetch(*question)
+
+    with TradeCache(tmp_path, source=Slow(TRUTH.rename_axis("timestamp"))) as cache:
+        cache.bars("AAPL", "2024-01", "2024-01")
+        cache.bars("AAPL", "2024-01", "2024-02")
+        seconds = cache.explain().set_index("tier")["seconds"]
+
+    assert seconds["source"] > 0.2 > seconds["memory"]

@@ -15,7 +15,7 @@ from tradecache.barframes import empty_bars, normal_bars
 from tradecache.bridge import ended
 from tradecache.clock import Clock, lifetime
 from tradecache.errors import StoreError, StoreFault, TradeCacheError
-from tradecache.fetching import Fetch, end_of_bar
+from tradecache.fetching import Fetch, Fetched, end_of_bar
 from tradecache.flights import Flights, Landing
 from tradecache.intervals import Interval
 from tradecache.segments import LOCAL, Part, SegmentStore, Series, count_between, rows_between
@@ -71,7 +71,7 @@ class Answer:
     fetched: int = 0
     seconds: float = 0.0
     parts: list[Part] = field(default_factory=list)
-    new: dict[str, pd.DataFrame] = field(default_factory=dict)
+    new: dict[str, Fetched] = field(default_factory=dict)
 
     def without_bars(self) -> "Answer":
         """Return what is known of the answer, without the bars themselves."""
@@ -256,6 +256,8 @@ class BarBook:
                     frames.append(rows_between(frame, span.start, span.end))
             why = _why(span, look, answer.error)
             seconds = time.perf_counter() - began
+            if tier == "source" and span.segment is not None:
+                seconds += answer.new[span.segment.key].seconds
             answer.spans.append(Served(span.start, span.end, tier, why, rows, seconds))
         if not is_complete or (answer.error is None and look.to_ask(asked)):
             return False
@@ -286,7 +288,7 @@ class BarBook:
         if segment is None:
             return "none", None
         if segment.key in answer.new:
-            return "source", answer.new[segment.key]
+            return "source", answer.new[segment.key].bars
         frame = await self._segments.frame(answer.series, segment)
         return SERVED_BY.get(), frame
 

@@ -1,7 +1,9 @@
 """How is a source asked for some ranges of a series, and how are its answers kept?"""
 
 import asyncio
+import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -18,6 +20,13 @@ NO_TRADES, EMPTY = "no_trades", "empty"
 QUIET = 30 * DAY  # so long without a bar, and a search for the beginning of a series ends
 
 
+class Fetched(NamedTuple):
+    """Bars of one segment that a source gave, and how long the request took that they came with."""
+
+    bars: pd.DataFrame
+    seconds: float
+
+
 class Fetch:
     """One round of questions to a source, and the storing of its answers, while the series is held."""
 
@@ -32,7 +41,7 @@ class Fetch:
         self._stamp = timeline.later_than_all(clock.micros())
         self.requests = 0
         self.rows = 0
-        self.new: dict[str, pd.DataFrame] = {}
+        self.new: dict[str, Fetched] = {}
         self.error: Exception | None = None
 
     async def all(self, ranges: Sequence[Range]) -> None:
@@ -65,6 +74,7 @@ class Fetch:
         edges = request.stamp(start), request.stamp(end)
         outcome, bars = (NO_TRADES if self._was_absent(start, end) else EMPTY), None
         self.requests += 1
+        began = time.perf_counter()
         try:
             came = await provider.guard.fetch(request.series.symbol, *edges, request.interval.text)
         except NoBars as absence:
@@ -72,12 +82,13 @@ class Fetch:
         else:
             name = " ".join(request.series)
             bars = normal_bars(came, interval=request.interval, start=edges[0], end=edges[1], name=name)
+        seconds = time.perf_counter() - began
         if bars is None or not len(bars):
-            await self._keep(start, end, None, outcome, sent_at)
+            await self._keep(start, end, None, outcome, sent_at, seconds)
             return 0
         seen = min(end, end_of_bar(int(bars.index.asi8[-1]), request.interval))  # type: ignore[attr-defined]
-        await self._keep(start, seen, bars, BARS, sent_at)
-        await self._keep(seen, end, None, NO_TRADES, sent_at)
+        await self._keep(start, seen, bars, BARS, sent_at, seconds)
+        await self._keep(seen, end, None, NO_TRADES, sent_at, seconds)
         self.rows += len(bars)
         return len(bars)
 
@@ -87,7 +98,7 @@ class Fetch:
         return all(span.segment is not None and not span.segment.rows for span in spans)
 
     async def _keep(
-        self, start: int, end: int, bars: pd.DataFrame | None, outcome: str, sent_at: int
+        self, start: int, end: int, bars: pd.DataFrame | None, outcome: str, sent_at: int, seconds: float
     ) -> None:
         """Store the answer for one range, cut where the freshness of its parts differs."""
         request, provider = self._request, self._provider
@@ -113,7 +124,7 @@ class Fetch:
                 outcome=BARS if has_rows else NO_TRADES if outcome == BARS else outcome,
             )
             if has_rows and piece is not None:
-                self.new[segment.key] = piece
+                self.new[segment.key] = Fetched(piece, seconds)
 
     async def _search_beginning(self, start: int, end: int, size: int) -> None:
         """Ask for one piece after the other, backwards, until it has been quiet for long."""

@@ -197,7 +197,8 @@ class TradeCache:
 
         Returns:
             One row for each span: symbol, source, interval, start, end (UTC; end is not included), tier
-            ("memory", "disk", "source", "none"), why, rows, seconds. `why` is "final" (kept for ever), "fresh"
+            ("memory", "disk", "source", "none"), why, rows, seconds (of a source's spans with the request that they
+            came with). `why` is "final" (kept for ever), "fresh"
             (until its time is up), "stale" (a source failed), "no_trades" and the like (the source's answer that
             there are no bars, and its state), "closed" (no session by the calendar), "in the future", "before the
             source begins", "not stored", or "failed" and the error.
