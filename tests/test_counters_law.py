@@ -81,6 +81,8 @@ def check(cache: TradeCache, asked: Counter) -> None:
     assert outcomes["hit"] + outcomes["stale"] == total["hits"]
     assert outcomes["miss"] == total["fetches"] + total["misses"]
     assert outcomes["error"] == total["errors"]
+    totals = cache.get_cache_statistics()
+    assert (totals["total_gets"], totals["cache_hits"]) == (reads, total["hits"])
 
 
 def reads_of(cache: TradeCache) -> pd.DataFrame:

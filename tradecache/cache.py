@@ -365,10 +365,11 @@ class TradingDataCache:
     def get_cache_statistics(self) -> dict[str, int | float]:
         """Return total_gets, cache_hits, cache_misses, hit_rate_percent, total_puts and total_deletes.
 
-        They count entries read and written by their keys, warming included; questions by time (`prices`,
-        `latest`) are in `stats()`. Hits of either tier count as hits. The rate is 0.0 before the first get.
+        Gets are all reads, of price points and of bars, as `stats(by="dataset")` has them; what memory or disk
+        answered is a hit, anything else a miss. Puts and deletes are of price points, each row of a bulk write
+        by itself. The rate is 0.0 before the first get.
         """
-        return stats.totals(self.stack.points)
+        return stats.totals(self.telemetry, self.stack.points)
 
     def stats(self, by: str = "tier") -> pd.DataFrame:
         """Return requests, hits, misses, hit rate, rows and latencies, as `TradeCache.stats` describes."""

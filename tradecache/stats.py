@@ -340,14 +340,14 @@ def hits(telemetry: Telemetry) -> tuple[int, int]:
     return sum(count for _, count in reads), sum(count for key, count in reads if key.tier in HITS)
 
 
-def totals(statistics: TierStatistics) -> dict[str, int | float]:
-    """Return what the outermost statistics wrapper has counted, with the hit rate in percent."""
-    gets, hits, misses = statistics.totals("get")
+def totals(telemetry: Telemetry, points: TierStatistics) -> dict[str, int | float]:
+    """Return how many reads there were and how many memory or disk answered, and what was written of points."""
+    gets, found = hits(telemetry)
     return {
         "total_gets": gets,
-        "cache_hits": hits,
-        "cache_misses": misses,
-        "hit_rate_percent": 100.0 * hits / gets if gets else 0.0,
-        "total_puts": statistics.totals("put")[0],
-        "total_deletes": statistics.totals("delete")[0],
+        "cache_hits": found,
+        "cache_misses": gets - found,
+        "hit_rate_percent": 100.0 * found / gets if gets else 0.0,
+        "total_puts": points.totals("put")[0],
+        "total_deletes": points.totals("delete")[0],
     }
