@@ -16,9 +16,10 @@ from tradecache import Settings, SourceUnavailable, StaleDataWarning, TradeCache
 from tradecache.cards import cache_card
 from tradecache.clock import MAX_TTL
 from tradecache.freshness import FixedTTL
+from tradecache.glance import glance_at
 from tradecache.settings import PREFIX
 from tradecache.sources.synthetic import Synthetic
-from tradecache.telemetry import Counts, Key
+from tradecache.telemetry import Telemetry
 
 HEAD = ["memory", "disk", "source", "in all"]
 MEMORY = {"entries": 0, "bytes": 0, "max_bytes": 1024**2}
@@ -76,9 +77,9 @@ def sayable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def card_of(where: str = "prices", *, counts=None, **changes: Any) -> str:
-    usual = {"source": "local", "rate": "no requests yet", "is_closed": False, "memory": MEMORY}
-    return cache_card(where, counts=counts or {}, **(usual | changes))
+def card_of(where: str = "prices", *, telemetry=None, memory=MEMORY, source="local", is_closed=False) -> str:
+    seen = glance_at(telemetry or Telemetry(), memory)
+    return cache_card(where, source=source, seen=seen, is_closed=is_closed)
 
 
 class TestCache:
@@ -88,7 +89,7 @@ class TestCache:
         """Before the first request it says so."""
         assert rows_of(make(settings=Settings(memory_bytes="64MiB"))) == {
             f"TradeCache {tmp_path / 'cache'}": [],
-            "memory": ["0.0 of 64.0 MiB, 0 entries, 0 hits"],
+            "memory": ["0 B of 64 MiB, 0 entries, 0 hits"],
             "disk": ["0 hits of 0 requests"],
             "source": ["local, 0 fetches"],
             "in all": ["no requests yet, 0 errors, 0 stale answers"],
@@ -109,7 +110,7 @@ class TestCache:
 
         assert stats["hits"].to_dict() == {"memory": 2, "disk": 2, "source": 0}
         assert stats["requests"].to_dict() == {"memory": 4, "disk": 4, "source": 2}
-        assert rows["memory"] == ["0.0 of 256.0 MiB, 3 entries, 2 hits"]
+        assert rows["memory"][0].endswith(" of 256 MiB, 3 entries, 2 hits")
         assert rows["disk"] == ["2 hits of 4 requests, 50.0%"]
         assert rows["source"] == ["synthetic, 2 fetches"]
         assert rows["in all"] == ["6 requests, 66.7% hits, 0 errors, 0 stale answers"]
@@ -139,21 +140,22 @@ class TestCache:
 
     def test_writes_do_not_count(self):
         """Reads alone are counted, each under the tier that answered it."""
-        each = Counts(1, 5, 40)
-        counts = {
-            Key("get", "prices", "AAPL", "memory", is_stale=False): Counts(1_000, 1_000, 40_000),
-            Key("bars", "bars 1d", "AAPL", "disk", is_stale=True): each,
-            Key("bars", "bars 1d", "AAPL", "error", is_stale=False): each,
-            Key("latest", "prices", "AAPL", "none", is_stale=False): each,
-            Key("bars", "bars 1h", "AAPL", "source", is_stale=False): each,
-            Key("put", "prices", "AAPL", "disk", is_stale=False): Counts(7, 7, 7),
-            Key("delete", "prices", "AAPL", "error", is_stale=False): Counts(7, 7, 7),
-        }
-        rows = rows_of(card_of(counts=counts, rate="so many", source="mine"))
+        telemetry = Telemetry()
+        for operation, dataset, tier, is_stale in (
+            *[("get", "prices", "memory", False)] * 1000,
+            ("bars", "bars 1d", "disk", True),
+            ("bars", "bars 1d", "error", False),
+            ("latest", "prices", "none", False),
+            ("bars", "bars 1h", "source", False),
+            *[("put", "prices", "disk", False)] * 7,
+            ("delete", "prices", "error", False),
+        ):
+            telemetry.record(operation, dataset, "AAPL", tier, 1, 24, 0.0, is_stale)
+        rows = rows_of(card_of(telemetry=telemetry, source="mine"))
         assert rows["memory"][0].endswith("1,000 hits")
         assert rows["disk"] == ["1 hit of 4 requests, 25.0%"]
         assert rows["source"] == ["mine, 1 fetch"]
-        assert rows["in all"] == ["so many, 1 error, 1 stale answer"]
+        assert rows["in all"] == ["1,004 requests, 99.7% hits, 1 error, 1 stale answer"]
 
     @pytest.mark.parametrize(("held", "width"), [(0, "0%"), (512 * 1024, "50%"), (2 * 1024**2, "100%")])
     def test_the_bar(self, held, width):
@@ -170,7 +172,7 @@ class TestCache:
         rows = rows_of(cache)
 
         assert next(iter(rows)) == f"TradeCache {tmp_path / 'cache'} (closed)"
-        assert rows["memory"] == ["0.0 of 256.0 MiB, 0 entries, 1 hit"]
+        assert rows["memory"] == ["0 B of 256 MiB, 0 entries, 1 hit"]
 
     def test_without_its_folder(self, make, tmp_path):
         """The card needs no folder, as nothing is read for it."""
@@ -188,10 +190,10 @@ class TestCache:
 
         assert list(rows) == [f"TradeCache {folder}", *HEAD]
 
-    @given(where=ODD, source=ODD, rate=ODD)
-    def test_any_names(self, where, source, rate):
+    @given(where=ODD, source=ODD)
+    def test_any_names(self, where, source):
         """Whatever a folder or a source is called, the card is a card, and UTF-8."""
-        rows = rows_of(card_of(where, source=source, rate=rate))
+        rows = rows_of(card_of(where, source=source))
 
         assert list(rows) == [sayable(f"TradeCache {where}"), *HEAD]
         assert rows["source"] == [sayable(f"{source}, 0 fetches")]
@@ -228,7 +230,7 @@ class TestSettings:
         changed = {name: row for name, row in rows.items() if row[1:] != ["default"] and row}
         assert changed == {
             "cache_dir": ["/prices", f"changed, default: {Settings().cache_dir}"],
-            "disk_bytes": ["1,610,612,736 bytes (1,536 MiB)", "changed, default: None"],
+            "disk_bytes": ["1,610,612,736 bytes (1.5 GiB)", "changed, default: None"],
             "sync": ["full", "changed, default: normal"],
             "keep_history": ["2,592,000 s (30 d)", "changed, default: None"],
         }
@@ -260,10 +262,10 @@ class TestSettings:
             (0.001, "0.001 s"),
             (59.5, "59.5 s"),
             (60, "60 s (1 min)"),
-            (100, "100 s (1.667 min)"),
+            (100, "100 s (1.7 min)"),
             (5400, "5,400 s (1.5 h)"),
             (86400, "86,400 s (1 d)"),
-            (86400 * 1e6, "86,400,000,000 s (1,000,000 d)"),
+            (86400 * 1e6, "86,400,000,000 s (2,740 y)"),
         ],
     )
     def test_times(self, seconds, spelt):

@@ -15,7 +15,6 @@ from matplotlib.dates import num2date
 from matplotlib.figure import Figure
 
 from tradecache import InvalidInput, InvalidSymbol
-from tradecache.chartaxes import spelt_bytes, spelt_seconds
 from tradecache.holdings import EXPIRIES, OCCUPANCY
 from tradecache.lifecharts import STATES
 from tradecache.plots import Plots
@@ -23,6 +22,7 @@ from tradecache.provenance import COVERED
 from tradecache.settings import Settings
 from tradecache.sizecharts import DATASETS
 from tradecache.stats import Warmed, warmed_frame
+from tradecache.units import spelt_bytes, spelt_seconds
 from tradecache.warmcharts import WARM_UPS
 
 DAY = 86_400
@@ -99,7 +99,7 @@ class TestLatency:
         Plots(timed(*[("get", "prices", "memory", each) for each in seconds])).latency(ax=ax)
 
         (line,) = ax.lines
-        assert legend(ax) == ["memory (n = 101): p50 51 ms, p95 96 ms"]
+        assert legend(ax) == ["from memory (n = 101): p50 51 ms, p95 96 ms"]
         marked = line.get_xydata()[line.get_markevery()]
         assert marked.ravel().tolist() == pytest.approx([0.051, 0.5, 0.096, 0.95])
 
@@ -133,7 +133,7 @@ class TestLatency:
         Plots(timed(*[("bars", "bars 1d", tier, 0.01) for tier in tiers])).latency(ax=ax)
 
         names = [label.split(" (")[0] for label in legend(ax)]
-        assert names == ["memory", "disk", "source", "nobody had it", "error"]
+        assert names == ["from memory", "from disk", "fetched", "missed", "failed"]
         styles = [(line.get_color(), line._unscaled_dash_pattern, line.get_marker()) for line in ax.lines]
         assert [len({*map(str, each)}) for each in zip(*styles, strict=True)] == [5, 5, 5]
 
@@ -142,7 +142,7 @@ class TestLatency:
         Plots(timed(("put", "prices", "disk", 1.0), ("get", "prices", "disk", 0.1))).latency(ax=ax)
 
         assert ax.get_title() == "Latency (n = 1 reads)"
-        assert legend(ax) == ["disk (n = 1): p50 100 ms, p95 100 ms"]
+        assert legend(ax) == ["from disk (n = 1): p50 100 ms, p95 100 ms"]
 
     def test_eight_datasets_are_drawn(self, ax):
         """Of more than eight datasets those with the most reads are drawn; the title counts the others."""
@@ -246,7 +246,7 @@ class TestCoverage:
         axes = Plots(Held(spans=spans)).coverage()
 
         assert rows(axes) == [f"S{number:03}" for number in range(40)]
-        assert axes.get_title() == "Coverage (n = 100 series; 60 more not shown)"
+        assert axes.get_title() == "Coverage (n = 100 series; 60 more series not shown)"
         axes.figure.canvas.draw()
         boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
         assert all(upper.y0 >= lower.y1 for upper, lower in itertools.pairwise(boxes))

@@ -479,7 +479,7 @@ class TestLooks:
 
         assert card.words == [
             *("TradeCache", f" {tmp_path / 'cache'}"),
-            *("memory", "0.0 of 256.0 MiB, 1 entry, 1 hit"),
+            *("memory", "1.3 KiB of 256 MiB, 1 entry, 1 hit"),
             *("disk", "0 hits of 0 requests"),
             *("source", "local, 0 fetches"),
             *("in all", "1 request, 100.0% hits, 0 errors, 0 stale answers"),

@@ -12,7 +12,7 @@ from loops import run
 from scripts import answer, end_of, run_script, start_script
 
 from tradecache import Settings, StoreError, TradeCache
-from tradecache.history import COLLECTION
+from tradecache.naming import OF_HISTORY
 
 SESSION = """
     import sys
@@ -90,7 +90,7 @@ class TestSessions:
             cache.get_price("A", "none")
             assert len(cache.history()) == 0
         with make() as cache:
-            assert cache.occupancy().set_index("tier").loc["disk", "dataset"] == "prices"
+            assert "history" not in set(cache.occupancy()["dataset"])
 
     def test_forgotten_in_time(self, opened, clock):
         """What is older than the setting says is neither shown nor stored."""
@@ -204,7 +204,7 @@ class TestFaults:
             broken = True
 
             async def put(self, key, value, *, collection=None, ttl=None):
-                if self.broken and collection == COLLECTION:
+                if self.broken and collection == OF_HISTORY:
                     raise StoreError(tmp_path, "broken")
                 await super().put(key, value, collection=collection, ttl=ttl)
 
@@ -233,6 +233,6 @@ class TestFaults:
         """An entry that is no history is logged and left out."""
         with opened() as cache, caplog.at_level(logging.WARNING, logger="tradecache"):
             cache.get_price("A", "none")
-            run(cache.core.stack.durable.put("0", value, collection=COLLECTION))
+            run(cache.core.stack.durable.put("0", value, collection=OF_HISTORY))
             assert gets(cache) == 1
         assert "'0' in 'history' is no history" in caplog.text

@@ -2,9 +2,12 @@
 
 import pandas as pd
 import pytest
+from key_value.aio.stores.memory import MemoryStore
 
 from tradecache import Settings, TradeCache
+from tradecache.freshness import FixedTTL
 from tradecache.holdings import occupancy_frame
+from tradecache.sources import Synthetic
 
 BARS = pd.DataFrame(
     dict.fromkeys(("open", "high", "low", "close", "volume"), 1.0),
@@ -46,13 +49,21 @@ class TestExpiries:
         assert result["ttl"].dropna().dt.total_seconds().to_list() == [50, 3590]
 
     def test_what_has_expired_is_gone(self, filled, clock):
-        """A point whose time is up is no row; bars that are stale have less than nothing left."""
+        """What has expired, one's own bars too, is no row."""
         clock.advance(3600)
 
         result = filled.expiries()
 
-        assert len(result[result["dataset"] == "prices"]) == 2
-        assert (result["ttl"].dropna() <= pd.Timedelta(0)).all()
+        assert result.groupby("dataset")["rows"].sum().to_dict() == {"bars 1d": 10, "prices": 2}
+        assert result["ttl"].isna().all()
+
+    def test_stale_bars(self, make, clock):
+        """Bars of a source that are no longer fresh are still there, with less than nothing left."""
+        cache = make(Synthetic(), freshness=FixedTTL(60, jitter=0))
+        cache.bars("A", "2024-01", "2024-01")
+        clock.advance(100)
+
+        assert cache.expiries()["ttl"].to_list() == [pd.Timedelta(-40, "s")]
 
     def test_of_some_symbols(self, filled):
         """Only those that are asked for, one as text or several."""
@@ -90,10 +101,17 @@ class TestOccupancy:
             assert cache.occupancy()["max_bytes"].isna().to_list() == [False, True]
 
     def test_an_empty_cache(self, make):
-        """Each tier has a row of nothing."""
+        """Each tier has a row of nothing, in no dataset."""
         result = make().occupancy()
 
-        assert result[["tier", "entries", "bytes"]].to_numpy().tolist() == [["memory", 0, 0], ["disk", 0, 0]]
+        assert result.iloc[:, :4].to_numpy().tolist() == [["memory", "", 0, 0], ["disk", "", 0, 0]]
+
+    def test_a_store_that_does_not_tell(self):
+        """Of a store that was passed in it is not known what it holds: it has no row."""
+        with TradeCache(durable=MemoryStore()) as cache:
+            cache.store_price("A", 1.0, 1)
+
+            assert cache.occupancy()["tier"].to_list() == ["memory"]
 
     @pytest.mark.parametrize(
         ("collection", "dataset"),
@@ -104,6 +122,6 @@ class TestOccupancy:
     )  # fmt: skip
     def test_collections(self, collection, dataset):
         """What a collection belongs to follows from its name."""
-        result = occupancy_frame({collection: (2, 10)}, {}, Settings())
+        result = occupancy_frame(memory={collection: (2, 10)}, disk=None, settings=Settings())
 
         assert result.iloc[0, :4].to_list() == ["memory", dataset, 2, 10]

@@ -27,7 +27,6 @@ HEAVY = [
     "uvloop",
     "yfinance",
 ]
-FOR_IPYTHON = {"load_ipython_extension", "unload_ipython_extension"}  # for `%load_ext`, not for people
 ONLY_IN_BRIDGE = {
     "Thread",
     "ThreadPoolExecutor",
@@ -89,7 +88,7 @@ def test_all_is_sorted_and_complete():
         for name, value in vars(errors).items()
         if inspect.isclass(value) and value.__module__ == errors.__name__
     }
-    assert tradecache.__all__ == sorted(public - FOR_IPYTHON)
+    assert tradecache.__all__ == sorted(public)
     assert tree <= public
 
 

@@ -10,7 +10,7 @@ from kernels import running_kernel
 from scripts import answer, without_package
 
 from tradecache import CacheClosed, InvalidInput, TradeCache
-from tradecache.monitor import VIEW
+from tradecache.monitor import VIEW, Monitor
 
 LOAD = """
 import time
@@ -47,8 +47,8 @@ class TestMonitor:
         """A new monitor shows what there is already."""
         cache.bars("A", "2020", "2021")
 
-        assert "hits of 1 requests" in cache.monitor().drawn
-        assert repr(cache.monitor()) == "<Monitor 1 requests, 0.0% hits>"
+        assert "hits of 1 request" in cache.monitor().drawn
+        assert repr(cache.monitor()) == "<Monitor 1 request, 0.0% hits>"
 
     def test_shows_what_is_new(self, cache, monitor):
         """After a look the drawing is of what has happened since, and the line goes on."""
@@ -78,7 +78,7 @@ class TestMonitor:
         monitor = cache.monitor(every=0.05)
         cache.bars("A", "2020", "2021")
 
-        assert drawn_by_itself(monitor, "hits of 1 requests")
+        assert drawn_by_itself(monitor, "hits of 1 request")
         monitor.close()
 
     def test_state_that_is_synced(self, cache, monitor):
@@ -93,6 +93,21 @@ class TestMonitor:
             cache.get_price("A", "none")
 
         assert cache.monitor(recent=recent).drawn.count("<td>get</td>") == recent
+
+    def test_plain_when_all_is_quiet(self, cache):
+        """Three seconds without a change, and plain HTML stands there; with the next change the widget does."""
+        now = [0.0]
+        monitor = Monitor(cache.core, every=60, clock=lambda: now[0])
+        kinds = []
+        for seconds, asks in ((3.0, False), (0.5, False), (60.0, True), (2.0, False), (2.0, False)):
+            now[0] += seconds
+            if asks:
+                cache.get_price("A", "none")
+            monitor.look()
+            kinds.append(VIEW in monitor.bundle())
+        monitor.close()
+
+        assert kinds == [True, False, True, True, False]
 
     def test_a_request_by_each_of_many_threads(self, cache, monitor):
         """Looks of several threads at once are harmless."""
@@ -170,7 +185,7 @@ class TestEnd:
         monitor.stop()
 
         assert monitor.is_stopped
-        assert "hits of 1 requests" in monitor.drawn
+        assert "hits of 1 request" in monitor.drawn
 
     def test_keeps_no_cache_alive(self, tmp_path):
         """A cache that nobody has any more is let go of, although it is watched; the monitor stops."""
@@ -220,7 +235,7 @@ class TestKernel:
 
         assert list(shown["data"]) == [VIEW, "text/html", "text/plain"]
         assert list(quiet["data"]) == ["text/html", "text/plain"]
-        assert "hits of 1 requests" in quiet["data"]["text/html"]
+        assert "hits of 1 request" in quiet["data"]["text/html"]
         assert "● live" in quiet["data"]["text/html"]
         assert list(again["data"]) == [VIEW, "text/html", "text/plain"]
         assert "hits of 2 requests" in ended["data"]["text/html"]

@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import typing
 
 from tradecache.cache import TradingDataCache, warm_cache
 from tradecache.errors import (
@@ -36,10 +35,8 @@ from tradecache.errors import (
 )
 from tradecache.frames import TradeCache
 from tradecache.models import PriceData
+from tradecache.notebook import load_ipython_extension, unload_ipython_extension
 from tradecache.settings import Settings
-
-if typing.TYPE_CHECKING:
-    from IPython.core.interactiveshell import InteractiveShell
 
 __all__ = [
     "CacheClosed",
@@ -73,6 +70,8 @@ __all__ = [
     "TradingDataCache",
     "UnknownSymbol",
     "WrongThread",
+    "load_ipython_extension",
+    "unload_ipython_extension",
     "warm_cache",
 ]
 
@@ -90,17 +89,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return [*__all__, *_ROOMS]
-
-
-def load_ipython_extension(ipython: "InteractiveShell") -> None:
-    """Give a notebook `%tradecache`; this is what `%load_ext tradecache` calls."""
-    from tradecache.magics import load
-
-    load(ipython)
-
-
-def unload_ipython_extension(ipython: "InteractiveShell") -> None:
-    """Take `%tradecache` away again; this is what `%unload_ext tradecache` calls."""
-    from tradecache.magics import unload
-
-    unload(ipython)

@@ -56,7 +56,6 @@ class Answer:
         is_stale: Whether something older stands in for what the source did not give.
         requests: How many ranges the source was asked for.
         fetched: How many bars it gave.
-        seconds: How long it all took.
         parts: Which parts of which segments its bars are.
         new: The bars that were fetched for it, by the keys of their segments.
     """
@@ -69,7 +68,6 @@ class Answer:
     is_stale: bool = False
     requests: int = 0
     fetched: int = 0
-    seconds: float = 0.0
     parts: list[Part] = field(default_factory=list)
     new: dict[str, Fetched] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ from tradecache.delivery import hand_out
 from tradecache.desk import BarDesk
 from tradecache.errors import CacheClosed, InvalidInput
 from tradecache.export import checked_path, write_frame
+from tradecache.glance import Glance, glance_at
 from tradecache.history import History
 from tradecache.holdings import expiries_frame, occupancy_frame
 from tradecache.layouts import Layout, OnError
@@ -96,8 +97,12 @@ class TradingDataCache:
             self.stack, clock=self.clock, telemetry=self.telemetry, source=asked, freshness=freshness
         )
         self._closed = False
+        self._stop_writing: Callable[[], object] = _nothing
         if keep is not None:
-            weakref.finalize(self, shared_bridge().every(BIN_SECONDS, self._history.write))
+            # which writes a last time also when nobody has closed it: the history does not keep it alive
+            self._stop_writing = weakref.finalize(
+                self, shared_bridge().every(BIN_SECONDS, self._history.write)
+            )
 
     @property
     def where(self) -> str:
@@ -403,8 +408,12 @@ class TradingDataCache:
         """Return how much each tier holds, as `TradeCache.occupancy` describes."""
         self._check_open()
         store = self.stack.durable
-        on_disk = await store.sizes() if isinstance(store, LocalStore) else {}
-        return occupancy_frame(self.stack.memory.sizes(), on_disk, self.settings)
+        on_disk = await store.sizes() if isinstance(store, LocalStore) else None
+        return occupancy_frame(memory=self.stack.memory.sizes(), disk=on_disk, settings=self.settings)
+
+    def glance(self, *, recent: int = 0) -> Glance:
+        """Return what can be seen without asking the folder, with the newest few requests."""
+        return glance_at(self.telemetry, self.stack.memory.occupancy(), recent=recent)
 
     def reset_stats(self) -> None:
         """Begin all counters and events anew."""
@@ -418,6 +427,7 @@ class TradingDataCache:
         self._closed = True
         await self.desk.close()
         await self._history.close()
+        self._stop_writing()
         await self.stack.memory.destroy()
         if isinstance(self.stack.durable, LocalStore):
             self.stack.durable.close()
@@ -454,7 +464,7 @@ async def warm_cache(cache: TradingDataCache, symbols: Symbols) -> pd.DataFrame:
         except Exception as fault:  # noqa: BLE001 - one bad symbol does not stop the others; it is in the report
             error = f"{type(fault).__name__}: {fault}"
         rows.append((symbol, count, time.perf_counter() - began, error))
-    return stats.warm_frame(rows)
+    return stats.points_warmed_frame(rows)
 
 
 def listed(symbols: object) -> list[str]:
@@ -472,6 +482,10 @@ def _checked_source(source: Any) -> Any:
     from tradecache.sources.catalog import as_source
 
     return as_source(source)
+
+
+def _nothing() -> None:
+    """Stop what was never begun."""
 
 
 async def _cull(store: Any) -> dict[str, int]:

@@ -4,48 +4,36 @@ As a table in the page's own colours, so that it can be read in a light and in a
 no style sheet, and every value is escaped. Nothing is read, and nothing may raise: that would fail the cell.
 """
 
-from collections import Counter
-from collections.abc import Mapping
 from html import escape
 
 from pydantic import BaseModel, ByteSize
 
-from tradecache.telemetry import READS, Counts, Key
+from tradecache.glance import Glance
+from tradecache.units import counted, spelt_bytes, spelt_rate, spelt_seconds
 
-MIB = 1024**2
-UNITS = {"d": 86400.0, "h": 3600.0, "min": 60.0}
 CELL = "text-align:left;vertical-align:top;padding:.2em .6em"
 FAINT = "opacity:.65"
 FRAME = "display:inline-block;width:6em;height:.7em;margin-right:.6em;border:1px solid"
 FILLING = "display:block;height:100%;background:currentColor;opacity:.6"
+MINUTE = 60.0
 
 
-def cache_card(
-    where: str,
-    *,
-    source: str,
-    rate: str,
-    is_closed: bool,
-    memory: Mapping[str, int],
-    counts: Mapping[Key, Counts],
-) -> str:
+def cache_card(where: str, *, source: str, seen: Glance, is_closed: bool) -> str:
     """Return the card of a cache: where it is, what each tier holds and answered, and how often it was hit.
 
     Args:
         where: The folder.
         source: The name of the source that it asks for bars.
-        rate: Requests and hits, in words.
+        seen: What it holds and was asked.
         is_closed: Whether it is.
-        memory: The memory tier's `occupancy()`.
-        counts: The telemetry's `counts()`.
     """
-    reads, stale = _reads(counts)
-    faults = f"{_counted(reads['error'], 'error')}, {_counted(stale, 'stale answer')}"
+    tiers = seen.reads.tiers
+    faults = f"{counted(tiers['error'], 'error')}, {counted(seen.reads.stale, 'stale answer')}"
     rows = [
-        _row("memory", _bar(memory) + escape(f"{_held(memory)}, {_counted(reads['memory'], 'hit')}")),
-        _row("disk", escape(_asked_disk(reads))),
-        _row("source", escape(f"{source}, {_counted(reads['source'], 'fetch', 'fetches')}")),
-        _row("in all", escape(f"{rate}, {faults}")),
+        _row("memory", _bar(seen) + escape(f"{seen.memory}, {counted(tiers['memory'], 'hit')}")),
+        _row("disk", escape(_asked_disk(seen))),
+        _row("source", escape(f"{source}, {counted(tiers['source'], 'fetch', 'fetches')}")),
+        _row("in all", escape(f"{seen.rate}, {faults}")),
     ]
     return _card(f"<b>TradeCache</b> {escape(where)}{' (closed)' if is_closed else ''}", rows)
 
@@ -76,57 +64,29 @@ def _row(name: str, *cells: str) -> str:
     return f"<tr><th scope='row' style='{CELL}'>{escape(name)}</th>{row}</tr>"
 
 
-def _reads(counts: Mapping[Key, Counts]) -> tuple[Counter[str], int]:
-    """Return how many reads each tier answered, and how many answers were stale."""
-    reads: Counter[str] = Counter()
-    stale = 0
-    for key, count in counts.items():
-        if key.operation in READS:
-            reads[key.tier] += count.requests
-            stale += count.requests * key.is_stale
-    return reads, stale
+def _asked_disk(seen: Glance) -> str:
+    hits = seen.reads.tiers["disk"]
+    asked = seen.reads.requests - seen.reads.tiers["memory"]  # for all that memory cannot answer
+    rate = f", {spelt_rate(hits, asked)}" if asked else ""
+    return f"{counted(hits, 'hit')} of {counted(asked, 'request')}{rate}"
 
 
-def _asked_disk(reads: Counter[str]) -> str:
-    hits, asked = reads["disk"], reads.total() - reads["memory"]  # for all that memory cannot answer
-    rate = f", {hits / asked:.1%}" if asked else ""
-    return f"{_counted(hits, 'hit')} of {_counted(asked, 'request')}{rate}"
-
-
-def _bar(memory: Mapping[str, int]) -> str:
+def _bar(seen: Glance) -> str:
     """Draw how full the memory is; the words beside it say the same."""
-    share = min(1.0, memory["bytes"] / memory["max_bytes"])
+    share = min(1.0, seen.memory_bytes / seen.max_memory_bytes)
     filling = f"<span style='{FILLING};width:{share:.0%}'></span>"
     return f"<span aria-hidden='true' style='{FRAME}'>{filling}</span>"
 
 
-def _held(memory: Mapping[str, int]) -> str:
-    size = f"{memory['bytes'] / MIB:,.1f} of {memory['max_bytes'] / MIB:,.1f} MiB"
-    return f"{size}, {_counted(memory['entries'], 'entry', 'entries')}"
-
-
-def _counted(count: int, one: str, several: str = "") -> str:
-    return f"{count:,} {one if count == 1 else several or one + 's'}"
-
-
 def _spelt(value: object) -> str:
-    """Spell a setting. A secret's own `str` hides it.
+    """Spell a setting; a float is a time in seconds. A secret's own `str` hides it.
 
     >>> _spelt(ByteSize(268435456)), _spelt(5400.0), _spelt(0.05)
     ('268,435,456 bytes (256 MiB)', '5,400 s (1.5 h)', '0.05 s')
     """
     if isinstance(value, ByteSize):
-        return f"{int(value):,} bytes ({_rounded(value / MIB)} MiB)"
-    if isinstance(value, float):  # every setting that is one is a time
-        return f"{value:,.12g} s{_longer(value)}"
+        return f"{int(value):,} bytes ({spelt_bytes(value)})"
+    if isinstance(value, float):
+        longer = f" ({spelt_seconds(value)})" if value >= MINUTE else ""
+        return f"{value:,.12g} s{longer}"
     return str(value)
-
-
-def _longer(seconds: float) -> str:
-    """Spell a time in the longest unit that it fills, "" below a minute."""
-    unit = next((name for name, length in UNITS.items() if seconds >= length), None)
-    return f" ({_rounded(seconds / UNITS[unit])} {unit})" if unit else ""
-
-
-def _rounded(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"  # noqa: PLR2004 - four digits either way, or more

@@ -1,4 +1,4 @@
-"""What do all charts share? Axes, legends, styles, and numbers in units for people."""
+"""What do all charts share? Axes, legends, styles, and axes in units for people."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tradecache.errors import InvalidInput
+from tradecache.units import DAY, HOUR, MINUTE, YEAR, spelt_seconds
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -27,22 +28,19 @@ LINES: tuple[tuple[str, Any, str], ...] = (
 )
 MAX_LINES = len(LINES)
 
-MINUTE, HOUR, DAY, YEAR = 60.0, 3600.0, 86_400.0, 365 * 86_400.0
-DURATIONS = {"y": YEAR, "d": DAY, "h": HOUR, "min": MINUTE, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
-SIZES = {"TiB": 1024.0**4, "GiB": 1024.0**3, "MiB": 1024.0**2, "KiB": 1024.0}
 TICKS = (
     *(10.0**power for power in range(-9, 2)),
     MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 30 * DAY, YEAR, 10 * YEAR, 100 * YEAR,
 )  # fmt: skip
 LEAST_ROW = 6.6
 """How many points a row of a horizontal chart needs for its name: the default Axes of matplotlib have room for 40."""
-ROUNDED = 0.9995
-"""From which part of a unit on a value is written in it: 999.6 µs are 1 ms."""
 EDGE = 1.2
 """How many times the data's ends the ends of a logarithmic axis are away at least."""
 FEW = 30
 """How many times its beginning an axis ends at that needs ticks between those of `TICKS`."""
 MAX_NAME = 24
+HIDDEN = "_"
+"""The label of what is not named in a legend, as all that begins with an underscore."""
 LEGEND_DROP = 36.0
 """How far below the Axes their legend begins, in points: there is room for the ticks' labels and the axis' one."""
 LEGEND_WIDTH, SAMPLE_WIDTH = 125, 12
@@ -66,14 +64,9 @@ def axes_for(ax: object, *, height: float = 4.0) -> "Axes":
     return ax
 
 
-def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:
-    """Return `value` if it is one of the choices."""
-    if isinstance(value, str) and value in choices:
-        return value
-    raise InvalidInput(name, value, f"one of {', '.join(choices)}")
-
-
-def over(default: Mapping[str, Any], options: Mapping[str, Any], artist: "type[Artist]") -> dict[str, Any]:
+def styled(
+    default: Mapping[str, Any], options: Mapping[str, Any], *, artist: "type[Artist]"
+) -> dict[str, Any]:
     """Return a chart's own style with the caller's options in its place, short spellings (lw, c) among them."""
     from matplotlib.cbook import normalize_kwargs
 
@@ -107,7 +100,7 @@ def _has_room_below(axes: "Axes") -> bool:
     return figure is not None and len(figure.axes) == 1 and figure.get_layout_engine() is not None
 
 
-def say(axes: "Axes", text: str) -> None:
+def write_in_middle(axes: "Axes", text: str) -> None:
     """Write in the middle of Axes why there is nothing on them."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#555555")
 
@@ -131,7 +124,7 @@ def height_of(axes: "Axes") -> float:
     return float(axes.get_window_extent().height * 72 / (figure.dpi if figure is not None else 72))
 
 
-def shown(name: str) -> str:
+def label_of(name: str) -> str:
     """Return a symbol or a dataset as it is written on a chart."""
     if not name:
         return "several at once"
@@ -139,37 +132,9 @@ def shown(name: str) -> str:
     return f" {short}" if short.startswith("_") else short  # matplotlib hides what begins with an underscore
 
 
-def not_shown(count: int, what: str = "") -> str:
+def left_out(count: int, what: str) -> str:
     """Return the end of a title that says how much was left out, "" when nothing was."""
-    return f"; {count:,} more {what} not shown".replace("  ", " ") if count > 0 else ""
-
-
-def spelt_seconds(seconds: float) -> str:
-    """Return a length of time in the unit that suits it.
-
-    >>> spelt_seconds(14.2e-6), spelt_seconds(90), spelt_seconds(0)
-    ('14 µs', '1.5 min', '0 s')
-    """
-    for unit, length in DURATIONS.items():
-        if seconds >= length * ROUNDED:
-            return f"{_rounded(seconds / length)} {unit}"
-    return f"{seconds * 1e9:.1g} ns" if seconds else "0 s"
-
-
-def spelt_bytes(size: float) -> str:
-    """Return a size in the binary unit that suits it.
-
-    >>> spelt_bytes(512), spelt_bytes(2654), spelt_bytes(256 * 2**20)
-    ('512 B', '2.6 KiB', '256 MiB')
-    """
-    for unit, length in SIZES.items():
-        if size >= length * ROUNDED:
-            return f"{_rounded(size / length)} {unit}"
-    return f"{size:,.0f} B"
-
-
-def _rounded(value: float) -> str:
-    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")  # noqa: PLR2004 - that is 10
+    return f"; {count:,} more {what} not shown" if count > 0 else ""
 
 
 def as_percent(axes: "Axes") -> None:
@@ -199,15 +164,15 @@ def day_numbers(times: "pd.DatetimeIndex | pd.Series") -> Floats:
     return np.asarray(date2num(plain))
 
 
-def as_durations(axes: "Axes", least: float, most: float) -> None:
+def as_durations(axes: "Axes", *, least: float, most: float) -> None:
     """Make the x axis a logarithmic one of seconds that shows `least` to `most`, with ticks in units for people."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     left = max((tick for tick in TICKS if tick * EDGE < least), default=TICKS[0])
     right = min((tick for tick in TICKS if tick > EDGE * most), default=2 * most)
     between = [2 * left, 5 * left] if right < FEW * left else []
+    axes.set_xlim(left, right)  # before the scale, which would fit the limits to what may be a single value
     axes.set_xscale("log")
-    axes.set_xlim(left, right)
     axes.xaxis.set_major_locator(FixedLocator(sorted({*TICKS, *between})))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: spelt_seconds(seconds)))

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
@@ -21,12 +20,13 @@ from tradecache.flights import Flights
 from tradecache.intervals import interval_of
 from tradecache.layouts import Layout, OnError
 from tradecache.models import checked_symbol
+from tradecache.naming import bars_dataset
 from tradecache.provenance import Covered
 from tradecache.ranges import Moment
 from tradecache.segments import LOCAL, SegmentStore, Series
 from tradecache.stack import Stack
 from tradecache.stores.local import LocalStore
-from tradecache.telemetry import CELL_BYTES, Telemetry
+from tradecache.telemetry import Telemetry, Timed
 from tradecache.timeline import Span, clipped
 from tradecache.views import Views
 
@@ -231,15 +231,11 @@ class BarDesk:
 
     async def _answer(self, request: Request, source: Any) -> Answer:
         """Answer one request, and count it."""
-        began = time.perf_counter()
-        try:
+        series = request.series
+        with Timed(self._telemetry, "bars", bars_dataset(series.interval), series.symbol) as timed:
             answer = await self._answer_or_error(request, source)
-        except GeneratorExit:  # it is asked again where it can wait
-            raise
-        except BaseException:
-            self._record(Answer(request.series, is_partial=True), began)
-            raise
-        self._record(answer, began)
+            rows, columns = answer.frame.shape
+            timed.served(answer.tier, rows=rows, columns=columns, is_stale=answer.is_stale)
         return answer
 
     async def _answer_or_error(self, request: Request, source: Any) -> Answer:
@@ -249,15 +245,6 @@ class BarDesk:
             return await self.book.answer(request, await self._provider(request.series, source))
         except Exception as error:  # noqa: BLE001 - it is the answer's, and one of many must not end the others
             return Answer(request.series, empty_bars(request.interval), error=error, is_partial=True)
-
-    def _record(self, answer: Answer, began: float) -> None:
-        answer.seconds = time.perf_counter() - began
-        series, (rows, columns) = answer.series, answer.frame.shape
-        size = rows * (1 + columns) * CELL_BYTES
-        dataset = f"bars {series.interval}"
-        self._telemetry.record(
-            "bars", dataset, series.symbol, answer.tier, rows, size, answer.seconds, answer.is_stale
-        )
 
     async def _check_stored(self, series: Series) -> None:
         """Raise UnknownSymbol where nobody can be asked, and nothing is stored: somebody forgot to name a source."""

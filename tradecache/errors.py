@@ -65,6 +65,17 @@ class InvalidInput(TradeCacheError, ValueError):
         super().__init__(f"{field} is {shorten(value)}, but must be {allowed}")
 
 
+def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """Return `value` if it is one of the choices.
+
+    Raises:
+        InvalidInput: Listing them.
+    """
+    if isinstance(value, str) and value in choices:
+        return value
+    raise InvalidInput(name, value, f"one of {', '.join(choices)}")
+
+
 class InvalidPrice(InvalidInput):
     """Raised when one field of a price point is not what a price point can hold."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
+from tradecache import cards
 from tradecache.bridge import Unfinished, finish, shared_bridge
 from tradecache.cache import Symbols, TradingDataCache, listed
 from tradecache.clock import TTL
@@ -20,7 +21,7 @@ from tradecache.models import PriceData
 from tradecache.plots import Plots
 from tradecache.ranges import Moment
 from tradecache.settings import Settings
-from tradecache.stats import Window, hits
+from tradecache.stats import Window
 
 if TYPE_CHECKING:
     from tradecache.freshness import Freshness
@@ -463,11 +464,15 @@ class TradeCache:
 
         Raises:
             MissingDependency: Without anywidget, which the extra `notebook` brings.
+            InvalidInput: Naming the argument.
+            CacheClosed: When it was closed.
         """
         self._check_open()
         try:
             from tradecache.monitor import Monitor
         except ModuleNotFoundError as error:
+            if error.name != "anywidget":
+                raise
             raise MissingDependency("anywidget", "notebook") from error
         return Monitor(self.core, every=every, recent=recent)
 
@@ -520,19 +525,15 @@ class TradeCache:
 
     def _repr_html_(self) -> str:
         """Show a small card: folder, tiers, hit rate. It reads no file and cannot raise."""
-        from tradecache.cards import cache_card
-
-        return cache_card(
+        return cards.cache_card(
             self.core.where,
             source=self.core.desk.source_name,
-            rate=_spelt_rate(*hits(self.core.telemetry)),
+            seen=self.core.glance(),
             is_closed=self._closed,
-            memory=self.core.stack.memory.occupancy(),
-            counts=self.core.telemetry.counts(),
         )
 
     def _state(self) -> str:
-        return "closed" if self._closed else _spelt_rate(*hits(self.core.telemetry))
+        return "closed" if self._closed else self.core.glance().rate
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if self._closed:
@@ -543,8 +544,3 @@ class TradeCache:
     def _check_open(self) -> None:
         if self._closed:
             raise CacheClosed
-
-
-def _spelt_rate(asked: int, hits: int) -> str:
-    requests = "1 request" if asked == 1 else f"{asked:,} requests"
-    return f"{requests}, {hits / asked:.1%} hits" if asked else "no requests yet"

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ValidationError
 from tradecache.clock import Clock
 from tradecache.errors import TradeCacheError
 from tradecache.listing import entries_of
+from tradecache.naming import OF_HISTORY
 from tradecache.stack import Stack
 from tradecache.telemetry import BIN_SECONDS, Bin, Telemetry
 
 log = logging.getLogger("tradecache")
 
-COLLECTION = "history"
 DIGITS = 13  # of milliseconds since the epoch, so that keys sort by time until the year 2286
 
 
@@ -59,7 +59,7 @@ class History:
         key = f"{round(bins[0].start * 1000):0{DIGITS}}.{self._session}.{self._written}"
         value = Kept(bins=bins).model_dump(mode="json")
         try:
-            await self._stack.retrying.put(key, value, collection=COLLECTION, ttl=self._keep)
+            await self._stack.retrying.put(key, value, collection=OF_HISTORY, ttl=self._keep)
         except BaseException as error:
             self._telemetry.give_back(bins)
             if not isinstance(error, TradeCacheError):
@@ -74,7 +74,7 @@ class History:
         """
         await self.write()
         bins: list[Bin] = []
-        for entry in await entries_of(self._stack, COLLECTION, clock=self._clock):
+        for entry in await entries_of(self._stack, OF_HISTORY, clock=self._clock):
             bins += _bins_in(entry.key, entry.value)
         oldest = -float("inf") if self._keep is None else self._clock.epoch() - self._keep
         return sorted(each for each in bins if each.start + BIN_SECONDS > oldest)
@@ -90,5 +90,5 @@ def _bins_in(key: str, value: bytes) -> Sequence[Bin]:
     try:
         return Kept.model_validate_json(value).bins
     except ValidationError as error:
-        log.warning("%r in %r is no history: %s", key, COLLECTION, error.errors(include_input=False))
+        log.warning("%r in %r is no history: %s", key, OF_HISTORY, error.errors(include_input=False))
         return []

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tradecache.chartaxes import (
-    DAY,
+    HIDDEN,
     LINES,
     MAX_LINES,
     Floats,
@@ -17,13 +17,14 @@ from tradecache.chartaxes import (
     as_durations,
     as_percent,
     day_numbers,
+    label_of,
+    left_out,
     name_rows,
-    not_shown,
-    over,
     rows_on,
-    say,
-    shown,
+    styled,
+    write_in_middle,
 )
+from tradecache.units import DAY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,11 +56,11 @@ def series_of(spans: pd.DataFrame, symbols: Sequence[str] | None) -> list[Series
     for _, own in spans.groupby(SERIES, sort=False):
         first = own.iloc[0]
         found.setdefault(first["symbol"], []).append(
-            (" ".join([shown(first["symbol"]), *first[several]]), own)
+            (" ".join([label_of(first["symbol"]), *first[several]]), own)
         )
     rows: list[Series] = []
     for symbol in found if symbols is None else symbols:
-        rows += found.get(symbol, [(f"{shown(symbol)} (nothing stored)", spans.iloc[:0])])
+        rows += found.get(symbol, [(f"{label_of(symbol)} (nothing stored)", spans.iloc[:0])])
     return rows
 
 
@@ -72,9 +73,9 @@ def draw_coverage(axes: "Axes", series: Sequence[Series], *, limits: Limits, bar
     name_rows(axes, [name for name, _ in drawn])
     _set_range(axes, series, limits)
     axes.set(xlabel="time (UTC)", ylabel="series")
-    axes.set_title(f"Coverage (n = {len(series):,} series{not_shown(len(series) - len(drawn))})")
+    axes.set_title(f"Coverage (n = {len(series):,} series{left_out(len(series) - len(drawn), 'series')})")
     if not series:
-        say(axes, "no bars stored")
+        write_in_middle(axes, "no bars stored")
     add_legend(axes)
 
 
@@ -86,7 +87,7 @@ def _draw_state(axes: "Axes", state: str, rows: Mapping[int, pd.DataFrame], bars
     style = {"facecolor": colour, "edgecolor": ink, "hatch": hatch, "linewidth": 0.5 if hatch else 0}
     for number, (row, spans) in enumerate(rows.items()):
         starts, ends = day_numbers(spans["start"]), day_numbers(spans["end"])
-        options = over(style | {"label": "_again" if number else state}, bars, PolyCollection)
+        options = styled(style | {"label": HIDDEN if number else state}, bars, artist=PolyCollection)
         axes.broken_barh(list(zip(starts, ends - starts, strict=True)), (row - 0.35, 0.7), **options)
 
 
@@ -110,7 +111,8 @@ def draw_ttl(axes: "Axes", entries: pd.DataFrame, *, line: Mapping[str, Any]) ->
     """Draw which share of the rows will still be alive as time passes, a curve for each dataset."""
     entries = entries.assign(left=entries["ttl"].dt.total_seconds())
     coming = entries.loc[entries["left"] > 0, "left"].clip(lower=SOONEST)
-    as_durations(axes, *((coming.min(), coming.max()) if len(coming) else UNTIL_NOTHING))
+    least, most = (coming.min(), coming.max()) if len(coming) else UNTIL_NOTHING
+    as_durations(axes, least=least, most=most)
     counts = entries.groupby("dataset")["rows"].sum().sort_values(ascending=False, kind="stable")
     for place, dataset in enumerate(counts.index[:MAX_LINES]):
         _draw_lives(axes, entries[entries["dataset"] == dataset], place, line)
@@ -119,9 +121,9 @@ def draw_ttl(axes: "Axes", entries: pd.DataFrame, *, line: Mapping[str, Any]) ->
     axes.set_yticks(np.linspace(0, 1, 6))
     as_percent(axes)
     total = f"n = {entries['rows'].sum():,} rows, {len(entries):,} entries"
-    axes.set_title(f"Time to live ({total}{not_shown(len(counts) - MAX_LINES, 'datasets')})")
+    axes.set_title(f"Time to live ({total}{left_out(len(counts) - MAX_LINES, 'datasets')})")
     if not len(entries):
-        say(axes, "nothing stored")
+        write_in_middle(axes, "nothing stored")
     add_legend(axes)
 
 
@@ -135,9 +137,9 @@ def _draw_lives(axes: "Axes", entries: pd.DataFrame, place: int, line: Mapping[s
         "color": colour, "linestyle": dashes, "linewidth": 1.8, "drawstyle": "steps-post",
         "label": _spelt_lives(entries),
     }  # fmt: skip
-    axes.plot(times, alive, **over(style, line, Line2D))
+    axes.plot(times, alive, **styled(style, line, artist=Line2D))
     foot = np.full(len(times) - 2, -RUG * (place + 1))
-    axes.plot(times[1:-1], foot, "|", color=colour, markersize=6, label="_rug")
+    axes.plot(times[1:-1], foot, "|", color=colour, markersize=6, label=HIDDEN)
 
 
 def _survival(entries: pd.DataFrame, limits: tuple[float, float]) -> tuple[Floats, Floats]:
@@ -155,4 +157,4 @@ def _spelt_lives(entries: pd.DataFrame) -> str:
     left, rows = entries["left"], entries["rows"]
     kinds = {"for ever": rows[left.isna()].sum(), "stale": rows[left <= 0].sum()}
     said = [f"n = {rows.sum():,}", *(f"{count:,} {kind}" for kind, count in kinds.items() if count)]
-    return f"{shown(entries['dataset'].iloc[0])} ({', '.join(said)})"
+    return f"{label_of(entries['dataset'].iloc[0])} ({', '.join(said)})"

@@ -4,6 +4,7 @@ import atexit
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
@@ -14,7 +15,8 @@ from tradecache.bridge import shared_bridge
 from tradecache.cache import TradingDataCache
 from tradecache.errors import InvalidInput
 from tradecache.forks import fork_safe_lock
-from tradecache.glance import Glance, drawn, glance_at
+from tradecache.glance import Glance
+from tradecache.panel import STYLE, drawn
 
 SHORTEST, LONGEST = 0.05, 60.0  # seconds between two looks
 MOST_RECENT = 50
@@ -34,30 +36,39 @@ class Monitor(anywidget.AnyWidget):
         cache: Whose; it is not kept alive by this.
         every: Seconds between two looks, 0.05 to 60.
         recent: How many of the last requests are shown, 0 to 50.
+        clock: Seconds, for how long it has been quiet.
 
     Raises:
         InvalidInput: Naming the argument.
     """
 
     _esm = files("tradecache").joinpath("monitor.js").read_text("utf-8")
-    _css = files("tradecache").joinpath("monitor.css").read_text("utf-8")
+    _css = files("tradecache").joinpath("monitor.css").read_text("utf-8") + STYLE
     drawn = traitlets.Unicode().tag(sync=True)
     """What is shown, as HTML."""
     is_stopped = True
-    """Whether it looks no more; of one whose arguments were refused, it never did."""
+    """Whether it looks no more. Also of one whose arguments were refused: a widget is closed when it is let go of."""
 
-    def __init__(self, cache: TradingDataCache, *, every: float = 0.25, recent: int = 8) -> None:
+    def __init__(
+        self,
+        cache: TradingDataCache,
+        *,
+        every: float = 0.25,
+        recent: int = 8,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         _check("every", every, SHORTEST, LONGEST, kind=(int, float))
         _check("recent", recent, 0, MOST_RECENT, kind=int)
         super().__init__()
-        self.seen: Glance = glance_at(cache, recent=recent)
+        self.seen: Glance = cache.glance(recent=recent)
         """What was seen last."""
         self.is_stopped = False
         self._cache = weakref.ref(cache)
         self._recent = recent
         self._looking = fork_safe_lock()
         self._line: deque[float] = deque(maxlen=TICKS)
-        self._changed = time.monotonic()
+        self._clock = clock
+        self._changed = clock()
         self._places: list[Any] = []
         self._is_plain = False
         self._draw()
@@ -71,15 +82,16 @@ class Monitor(anywidget.AnyWidget):
         if cache is None or cache.is_closed:
             self._end()
             return
+        now = self._clock()
         with self._looking:
-            before, self.seen = self.seen, glance_at(cache, recent=self._recent)
+            before, self.seen = self.seen, cache.glance(recent=self._recent)
             has_changed = self.seen != before
             if has_changed:
-                self._changed = time.monotonic()
+                self._changed = now
                 self._line += self.seen.rates_since(before)
         if has_changed:
             self._draw()
-        self._place(is_plain=time.monotonic() - self._changed > QUIET)
+        self._place(is_plain=now - self._changed > QUIET)
 
     def stop(self) -> None:
         """Stop looking; the last state stays, as plain HTML."""
@@ -104,7 +116,7 @@ class Monitor(anywidget.AnyWidget):
         if is_plain != self._is_plain:
             self._is_plain = is_plain
             for place in self._places:
-                place.update(self._bundle(), raw=True)
+                place.update(self.bundle(), raw=True)
 
     def _end(self) -> None:
         if self.is_stopped:
@@ -116,7 +128,8 @@ class Monitor(anywidget.AnyWidget):
         self._is_plain = False  # so that what stands there is drawn anew
         self._place(is_plain=True)
 
-    def _bundle(self) -> dict[str, Any]:
+    def bundle(self) -> dict[str, Any]:
+        """Return what stands in a notebook, by MIME type: while it moves the widget, and always its HTML and text."""
         live = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         css = f"<style>{self._css}</style>"
         plain = {"text/html": css + self.drawn, "text/plain": repr(self)}
@@ -127,15 +140,13 @@ class Monitor(anywidget.AnyWidget):
         from IPython.display import display
 
         self._place(is_plain=self.is_stopped)
-        place = display(self._bundle(), raw=True, display_id=True)
+        place = display(self.bundle(), raw=True, display_id=True)
         if place is not None:
             self._places.append(place)
 
     def __repr__(self) -> str:
         """Say what it shows."""
-        requests, rate = self.seen.requests, self.seen.hit_rate
-        shown = "no requests yet" if rate is None else f"{requests:,} requests, {rate:.1%} hits"
-        return f"<Monitor {shown}{', stopped' if self.is_stopped else ''}>"
+        return f"<Monitor {self.seen.rate}{', stopped' if self.is_stopped else ''}>"
 
 
 def _stop_now(monitor: "weakref.ref[Monitor]") -> None:

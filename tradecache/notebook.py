@@ -3,9 +3,13 @@
 import asyncio
 import re
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from tradecache.bridge import loop_in_use
 from tradecache.errors import MissingDependency, NestingRefused
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
 
 OLDEST = (1, 7, 3)
 PACKAGE = "nest-asyncio2>=1.7.3"
@@ -38,3 +42,17 @@ def _installed(package: str) -> tuple[int, ...]:
         return tuple(int(part) for part in re.findall(r"\d+", version(package))[:3])
     except PackageNotFoundError:
         return ()
+
+
+def load_ipython_extension(ipython: "InteractiveShell") -> None:
+    """Give a notebook `%tradecache`; this is what `%load_ext tradecache` calls."""
+    from tradecache.magics import load
+
+    load(ipython)
+
+
+def unload_ipython_extension(ipython: "InteractiveShell") -> None:
+    """Take `%tradecache` away again; this is what `%unload_ext tradecache` calls."""
+    from tradecache.magics import unload
+
+    unload(ipython)

@@ -6,8 +6,8 @@ import pandas as pd
 
 from tradecache import lifecharts, readcharts, sizecharts, warmcharts
 from tradecache.cache import Symbols, listed
-from tradecache.chartaxes import axes_for, checked_choice
-from tradecache.errors import InvalidInput
+from tradecache.chartaxes import axes_for
+from tradecache.errors import InvalidInput, checked_choice
 from tradecache.ranges import Moment, first_moment, last_moment
 from tradecache.stats import Window
 from tradecache.telemetry import READS

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Self, SupportsFloat
+from typing import Any, SupportsFloat
 
 import pandas as pd
 from key_value.aio.adapters.pydantic import PydanticAdapter
@@ -26,18 +26,18 @@ from tradecache.models import (
     stamp,
     validated_point,
 )
+from tradecache.naming import OF_POINTS, PRICES
 from tradecache.points import POINTS, Fault, Latest, columns_of, point_in, points_between, points_frame
 from tradecache.ranges import Moment, first_moment, last_moment
 from tradecache.stack import Item, Stack
 from tradecache.steps import in_steps
 from tradecache.stores.local import Entry, LocalStore
-from tradecache.telemetry import CELL_BYTES, SERVED_BY, Telemetry, Tier
+from tradecache.telemetry import SERVED_BY, Telemetry, Timed, size_of_rows
 
 log = logging.getLogger("tradecache")
 
-PREFIX = "symbol:"
-POINT_BYTES = 3 * CELL_BYTES  # timestamp, price, volume
-DATASET = "prices"
+COLUMNS = 2  # price, volume
+POINT_BYTES = size_of_rows(1, COLUMNS)
 
 
 class PointAdapter(PydanticAdapter[PriceData]):
@@ -92,8 +92,8 @@ class PriceBook:
         point = price_point(symbol=symbol, price=price, volume=volume, timestamp=moment)
         seconds = self._ttl(ttl)
         (data_id,) = new_ids([stamp(point.timestamp)])
-        with _Timed(self._telemetry, "put", symbol) as timed:
-            await self._adapter.put(data_id, point, collection=PREFIX + symbol, ttl=seconds)
+        with self._timed("put", symbol) as timed:
+            await self._adapter.put(data_id, point, collection=OF_POINTS + symbol, ttl=seconds)
             timed.served("disk", rows=1)
         return data_id
 
@@ -110,14 +110,14 @@ class PriceBook:
         if faults:
             raise InvalidPrices(faults)
         ids = [data_id for _, data_id, _ in items]
-        with _Timed(self._telemetry, "put", "") as timed:
+        with self._timed("put", "") as timed:
             await self._stack.put_all(items, ttl=seconds)
             timed.served("disk", rows=len(items))
         return pd.Index(ids, dtype="str", name="id")
 
     async def get(self, symbol: str, data_id: str) -> PriceData | None:
         """Return one point, None when there is none or it has expired."""
-        collection = PREFIX + checked_symbol(symbol)
+        collection = OF_POINTS + checked_symbol(symbol)
         checked_id(data_id)
         began = time.perf_counter()
         try:
@@ -125,17 +125,17 @@ class PriceBook:
         except GeneratorExit:  # it is asked again where it can wait
             raise
         except BaseException:
-            self._telemetry.record("get", DATASET, symbol, "error", 0, 0, time.perf_counter() - began)
+            self._telemetry.record("get", PRICES, symbol, "error", 0, 0, time.perf_counter() - began)
             raise
         found = int(point is not None)
         tier = SERVED_BY.get() if found else "none"
         size, seconds = found * POINT_BYTES, time.perf_counter() - began
-        self._telemetry.record("get", DATASET, symbol, tier, found, size, seconds)
+        self._telemetry.record("get", PRICES, symbol, tier, found, size, seconds)
         return point
 
     async def warm(self, symbol: str) -> int:
         """Read every live point of a symbol through both tiers; return how many there were."""
-        collection = PREFIX + checked_symbol(symbol)
+        collection = OF_POINTS + checked_symbol(symbol)
         count = 0
         async for some in in_steps(await self._scan(collection)):
             count += sum([await self.get(symbol, entry.key) is not None for entry in some])
@@ -145,22 +145,22 @@ class PriceBook:
         """Whether `get` can be answered in any thread, without an event loop: by memory or by a folder."""
         store = self._stack.durable
         return isinstance(store, LocalStore) or self._stack.tiers.holds_all(
-            [checked_id(data_id)], collection=PREFIX + checked_symbol(symbol)
+            [checked_id(data_id)], collection=OF_POINTS + checked_symbol(symbol)
         )
 
     async def latest(self, symbol: str) -> Latest | None:
         """Return the newest live point of a symbol and its TTL."""
-        collection = PREFIX + checked_symbol(symbol)
-        with _Timed(self._telemetry, "latest", symbol) as timed:
+        collection = OF_POINTS + checked_symbol(symbol)
+        with self._timed("latest", symbol) as timed:
             found = await self._newest(collection)
             timed.served("disk" if found else "none", rows=int(found is not None))
         return found
 
     async def delete(self, symbol: str, data_id: str) -> bool:
         """Delete one point; return whether there was one."""
-        collection = PREFIX + checked_symbol(symbol)
+        collection = OF_POINTS + checked_symbol(symbol)
         checked_id(data_id)
-        with _Timed(self._telemetry, "delete", symbol) as timed:
+        with self._timed("delete", symbol) as timed:
             deleted: bool = await self._adapter.delete(data_id, collection=collection)
             timed.served("disk" if deleted else "none", rows=int(deleted))
         return deleted
@@ -186,7 +186,7 @@ class PriceBook:
         names = await self._stack.retrying.call(store.collections)
         if not isinstance(store, OrderedStore) and len(names) >= ENUMERATION_CAP:
             raise NotEnumerable(store)
-        symbols = (name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
+        symbols = (name.removeprefix(OF_POINTS) for name in names if name.startswith(OF_POINTS))
         return sorted(symbol for symbol in symbols if is_symbol(symbol))  # a damaged row may name another
 
     async def frame(
@@ -195,7 +195,7 @@ class PriceBook:
         """Return the live points of some symbols in a range of time, as `TradeCache.prices` describes."""
         wanted = await self.symbols() if symbols is None else [checked_symbol(symbol) for symbol in symbols]
         bounds = _bounds(start, end)
-        with _Timed(self._telemetry, "prices", wanted[0] if len(wanted) == 1 else "") as timed:
+        with self._timed("prices", wanted[0] if len(wanted) == 1 else "") as timed:
             result = await self._frame(wanted, **bounds)
             timed.served("disk" if len(result) else "none", rows=len(result))
         return result
@@ -206,7 +206,7 @@ class PriceBook:
 
     async def _frame(self, symbols: Sequence[str], **bounds: Any) -> pd.DataFrame:
         parts = [
-            points_frame(await self._scan(PREFIX + symbol, **bounds)) for symbol in dict.fromkeys(symbols)
+            points_frame(await self._scan(OF_POINTS + symbol, **bounds)) for symbol in dict.fromkeys(symbols)
         ]
         filled = [part for part in parts if len(part)]
         if len(filled) < 2:  # noqa: PLR2004 - nothing to put together
@@ -220,12 +220,15 @@ class PriceBook:
         bounds = _bounds(start, end)
         counts: dict[str, int] = {}
         for symbol in symbols:
-            collection = PREFIX + checked_symbol(symbol)
-            with _Timed(self._telemetry, "delete", symbol) as timed:
+            collection = OF_POINTS + checked_symbol(symbol)
+            with self._timed("delete", symbol) as timed:
                 keys = [entry.key for entry in await self._scan(collection, **bounds)]
                 counts[symbol] = await self._adapter.delete_many(keys, collection=collection)
                 timed.served("disk" if counts[symbol] else "none", rows=counts[symbol])
         return counts
+
+    def _timed(self, operation: str, symbol: str) -> Timed:
+        return Timed(self._telemetry, operation, PRICES, symbol, columns=COLUMNS)
 
     def _ttl(self, ttl: TTL | None) -> float | None:
         return checked_ttl(self._default_ttl if ttl is None else ttl)
@@ -244,28 +247,4 @@ def _items(points: Sequence[PriceData]) -> list[Item]:
     """Return points as entries, each with an id of its own."""
     ids = new_ids([stamp(point.timestamp) for point in points])
     values = POINTS.dump_python(list(points), mode="json")
-    return [(PREFIX + p.symbol, i, v) for p, i, v in zip(points, ids, values, strict=True)]
-
-
-class _Timed:
-    """Records one request when its block ends, as an error when it raises."""
-
-    def __init__(self, telemetry: Telemetry, operation: str, symbol: str) -> None:
-        self._telemetry, self._operation, self._symbol = telemetry, operation, symbol
-        self._tier: Tier = "none"
-        self._rows = 0
-
-    def served(self, tier: Tier, *, rows: int) -> None:
-        self._tier, self._rows = tier, rows
-
-    def __enter__(self) -> Self:
-        self._began = time.perf_counter()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is GeneratorExit:  # it is asked again where it can wait
-            return
-        tier: Tier = "error" if kind else self._tier
-        seconds = time.perf_counter() - self._began
-        size = self._rows * POINT_BYTES
-        self._telemetry.record(self._operation, DATASET, self._symbol, tier, self._rows, size, seconds)
+    return [(OF_POINTS + p.symbol, i, v) for p, i, v in zip(points, ids, values, strict=True)]

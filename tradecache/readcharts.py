@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 
 from tradecache.chartaxes import (
-    DAY,
-    HOUR,
     LINES,
     MAX_LINES,
     Floats,
@@ -17,26 +15,19 @@ from tradecache.chartaxes import (
     as_durations,
     as_percent,
     day_numbers,
-    not_shown,
-    over,
-    say,
-    shown,
-    spelt_seconds,
+    label_of,
+    left_out,
+    styled,
+    write_in_middle,
 )
+from tradecache.palette import SERVED
+from tradecache.units import DAY, HOUR, spelt_seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SERVED = {
-    "memory": ("#0072B2", "", "from memory"),
-    "disk": ("#E69F00", "//", "from disk"),
-    "source": ("#009E73", "\\\\", "fetched"),
-    "none": ("#BBBBBB", "..", "missed"),
-    "error": ("#000000", "xx", "failed"),
-}
 ALWAYS = ("memory", "disk")
 """Whose bars are drawn, and named, also where they served nothing."""
-TIERS = {"memory": "memory", "disk": "disk", "source": "source", "none": "nobody had it", "error": "error"}
 LONG = 2 * HOUR  # seconds since the first read say little beyond that
 MARKS = 12  # on a line with many points, lest it becomes a string of beads
 LEVELS = 1000  # points of a distribution, however many reads there were
@@ -66,7 +57,9 @@ def draw_rates(axes: "Axes", frame: pd.DataFrame, *, is_dated: bool, line: Mappi
         "path_effects": [withStroke(linewidth=3.4, foreground="white")],  # lest it is lost on dark bars
         "marker": "o" if busy.sum() == 1 else "",  # a line of one point is not seen
     }  # fmt: skip
-    axes.plot(places[busy] + width, frame["cumulative"].to_numpy()[busy], **over(style, line, Line2D))
+    axes.plot(
+        places[busy] + width, frame["cumulative"].to_numpy()[busy], **styled(style, line, artist=Line2D)
+    )
     _finish_rates(axes, frame, "share of reads")
     axes.set_title(f"Hit rate (n = {int(frame['requests'].sum()):,} reads)")
 
@@ -83,14 +76,16 @@ def draw_symbol_rates(axes: "Axes", frame: pd.DataFrame, *, line: Mapping[str, A
         each = max(1, int(is_drawn.sum()) // MARKS)
         style = {
             "color": colour, "linestyle": dashes, "marker": marker, "markevery": (place % each, each),
-            "markersize": 5, "label": f"{shown(str(symbol))} (n = {count:,})",
+            "markersize": 5, "label": f"{label_of(str(symbol))} (n = {count:,})",
         }  # fmt: skip
         axes.plot(
-            places[is_drawn] + width, frame["cumulative"].to_numpy()[is_drawn], **over(style, line, Line2D)
+            places[is_drawn] + width,
+            frame["cumulative"].to_numpy()[is_drawn],
+            **styled(style, line, artist=Line2D),
         )
     _finish_rates(axes, frame, "hit rate since the beginning")
     axes.set_ylim(bottom=-0.02)  # room for markers
-    others = not_shown(len(counts) - MAX_LINES, "symbols")
+    others = left_out(len(counts) - MAX_LINES, "symbols")
     axes.set_title(f"Hit rate by symbol (n = {int(counts.sum()):,} reads{others})")
 
 
@@ -101,7 +96,7 @@ def _finish_rates(axes: "Axes", frame: pd.DataFrame, label: str) -> None:
         add_legend(axes)
         return
     axes.set_xlim(0, 1)
-    say(axes, "no reads yet")
+    write_in_middle(axes, "no reads yet")
 
 
 def _set_times(axes: "Axes", index: pd.Index, *, is_dated: bool) -> tuple[Floats, float]:
@@ -137,17 +132,18 @@ def draw_latency(axes: "Axes", reads: pd.DataFrame, *, by: str, line: Mapping[st
     """Draw which share of the reads was answered within how many seconds, a line for each tier or the like."""
     reads = reads.assign(seconds=reads["seconds"].clip(lower=SHORTEST))
     counts = reads[by].value_counts()
-    names = [tier for tier in TIERS if tier in counts.index] if by == "tier" else list(counts.index)
+    names = [tier for tier in SERVED if tier in counts.index] if by == "tier" else list(counts.index)
     for place, name in enumerate(names[:MAX_LINES]):
-        look = LINES[list(TIERS).index(name) if by == "tier" else place]
+        look = LINES[list(SERVED).index(name) if by == "tier" else place]
         _draw_quantiles(axes, name, reads.loc[reads[by] == name, "seconds"].to_numpy(), look, line)
-    as_durations(axes, *((reads["seconds"].min(), reads["seconds"].max()) if len(reads) else USUAL))
+    least, most = (reads["seconds"].min(), reads["seconds"].max()) if len(reads) else USUAL
+    as_durations(axes, least=least, most=most)
     axes.set(xlabel="time until the answer (markers: p50, p95)", ylabel="share of reads", ylim=(0, 1.02))
     as_percent(axes)
     axes.grid(visible=True, color="#DDDDDD", linewidth=0.6)
-    axes.set_title(f"Latency (n = {len(reads):,} reads{not_shown(len(names) - MAX_LINES, f'{by}s')})")
+    axes.set_title(f"Latency (n = {len(reads):,} reads{left_out(len(names) - MAX_LINES, f'{by}s')})")
     if not len(reads):
-        say(axes, "no reads yet")
+        write_in_middle(axes, "no reads yet")
     add_legend(axes)
 
 
@@ -161,9 +157,9 @@ def _draw_quantiles(
     style = {
         "color": colour, "linestyle": dashes, "linewidth": 1.8, "marker": marker, "markersize": 7,
         "markevery": np.searchsorted(levels, QUANTILES).tolist(),
-        "label": _spelt_latency(TIERS.get(name, shown(name)), seconds),
+        "label": _spelt_latency(SERVED[name].label if name in SERVED else label_of(name), seconds),
     }  # fmt: skip
-    axes.plot(np.quantile(seconds, levels), levels, **over(style, line, Line2D))
+    axes.plot(np.quantile(seconds, levels), levels, **styled(style, line, artist=Line2D))
 
 
 def _spelt_latency(name: str, seconds: Floats) -> str:

@@ -14,13 +14,13 @@ import pandas as pd
 from pydantic_core import from_json
 
 from tradecache.errors import EntryTooLarge, NotEnumerable, NotStorable
+from tradecache.naming import OF_BARS
 from tradecache.stack import Stack
 from tradecache.stores.local import LocalStore
 from tradecache.stores.sizes import bytes_of_arrays, owned
 from tradecache.stores.values import FRAME
 from tradecache.timeline import Segment, Timeline
 
-PREFIX = "bars/"
 LOCAL = "local"
 """The source of a user's own bars, a name which no other source may have."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,7 +53,7 @@ class Series(NamedTuple):
     @classmethod
     def of(cls, collection: str) -> Self:
         """Return the series that a collection holds."""
-        return cls(*(unquote(part) for part in collection.removeprefix(PREFIX).split("/")))
+        return cls(*(unquote(part) for part in collection.removeprefix(OF_BARS).split("/")))
 
 
 class SegmentStore:
@@ -105,7 +105,7 @@ class SegmentStore:
         return sorted(
             Series.of(name)
             for name in names
-            if name.startswith(PREFIX) and name.count("/") == len(Series._fields)
+            if name.startswith(OF_BARS) and name.count("/") == len(Series._fields)
         )
 
     async def put(
@@ -296,7 +296,7 @@ class SegmentStore:
 
 @lru_cache(maxsize=10_000)
 def _collection(series: Series) -> str:
-    return PREFIX + "/".join(quote(part, safe=" ") for part in series)
+    return OF_BARS + "/".join(quote(part, safe=" ") for part in series)
 
 
 def _gap(series: Series) -> int:

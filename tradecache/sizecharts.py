@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tradecache.chartaxes import Floats, add_legend, name_rows, over, say, spelt_bytes
+from tradecache.chartaxes import HIDDEN, Floats, add_legend, name_rows, styled, write_in_middle
+from tradecache.units import spelt_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def draw_occupancy(axes: "Axes", held: pd.DataFrame, *, bars: Mapping[str, Any])
     counts = ", ".join(f"{tier}: n = {entries[tier]:,}" for tier in tiers)
     axes.set_title(f"Occupancy (entries in {counts})")
     if not sizes.to_numpy().any():
-        say(axes, "nothing stored")
+        write_in_middle(axes, "nothing stored")
     add_legend(axes)
 
 
@@ -73,10 +74,10 @@ def _stack(axes: "Axes", sizes: pd.DataFrame, bars: Mapping[str, Any]) -> None:
         colour, hatch = DATASETS[dataset]
         style = {
             "color": colour, "hatch": hatch, "edgecolor": "white", "height": 0.5, "linewidth": 0.3,
-            "label": dataset if sizes[dataset].any() else "_none",
+            "label": dataset if sizes[dataset].any() else HIDDEN,
         }  # fmt: skip
         left, right = edges[:, number], edges[:, number + 1]
-        axes.barh(range(len(sizes)), right - left, left=left, **over(style, bars, Patch))
+        axes.barh(range(len(sizes)), right - left, left=left, **styled(style, bars, artist=Patch))
         for row, size in enumerate(sizes[dataset]):
             _say_size(axes, row, (left[row], right[row]), size)
 
@@ -109,7 +110,7 @@ def _mark_limit(axes: "Axes", row: int, size: int, limit: Any, dataset: str) -> 
     if pd.isna(limit):
         axes.annotate("no limit", (size, row), (5, 0), textcoords="offset points", va="center")
         return
-    axes.plot([limit, limit], [row - 0.32, row + 0.32], color="black", linewidth=2.5, label="_limit")
+    axes.plot([limit, limit], [row - 0.32, row + 0.32], color="black", linewidth=2.5, label=HIDDEN)
     text = f"limit {spelt_bytes(limit)}" + (f" for {dataset}" if dataset else "")
     axes.annotate(text, (limit, row - 0.32), (0, 3), textcoords="offset points", ha="center", va="bottom")
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
-from tradecache.errors import InvalidInput
+from tradecache.errors import InvalidInput, checked_choice
 from tradecache.settings import Settings
 from tradecache.telemetry import (
     BIN_SECONDS,
@@ -16,10 +16,11 @@ from tradecache.telemetry import (
     Bin,
     Counts,
     Event,
-    Key,
+    Kind,
     Telemetry,
     Tier,
     outcome_of,
+    reads_of,
 )
 from tradecache.wrappers import TierStatistics
 
@@ -27,15 +28,6 @@ By = Literal["tier", "symbol", "dataset", "operation"]
 Split = Literal["tier", "symbol"]
 MAX_BINS = 1_000_000  # more than that is a slip of the pen, and would fill the memory
 MICROSECOND = pd.Timedelta(1, "us")
-
-WARMED = {
-    "points": "int64",
-    "rows_cached": "int64",
-    "rows_fetched": "int64",
-    "requests": "int64",
-    "seconds": "float64",
-    "error": "str",
-}
 
 Window = str | float | timedelta
 """A width of time: seconds, a timedelta, or as pandas spells it."""
@@ -104,16 +96,15 @@ def stats_frame(telemetry: Telemetry, *, by: str = "tier") -> pd.DataFrame:
     too. By tier, a request that memory could not serve is a miss of memory and a request to disk. Counts are exact
     since the cache was made or `reset_stats`; latencies (microseconds) are of the remembered events.
     """
-    if by not in get_args(By):
-        raise InvalidInput("by", by, f"one of {', '.join(get_args(By))}")
+    checked_choice("by", by, get_args(By))
     if by == "tier":
         return _by_tier(telemetry)
     table: dict[str, dict[str, int]] = {}
-    for key, counts in telemetry.counts().items():
-        if by == "operation" or key.operation in READS:
-            row = table.setdefault(getattr(key, by), _no_requests())
-            _add(row, _outcome(key), counts)
-            row["stale"] += counts.requests * key.is_stale
+    for kind, counts in telemetry.counts().items():
+        if by == "operation" or kind.operation in READS:
+            row = table.setdefault(getattr(kind, by), _no_requests())
+            _add(row, _outcome(kind), counts)
+            row["stale"] += counts.requests * kind.is_stale
     frame = _typed(table, by)
     if by == "operation":
         frame.loc[~frame.index.isin(READS), "hit_rate"] = np.nan  # a write is done, or not
@@ -127,18 +118,18 @@ def _by_tier(telemetry: Telemetry) -> pd.DataFrame:
     A tier is asked when those before it could not answer. There is a source only where bars were asked for.
     """
     table = {tier: _no_requests() for tier in HITS}
-    for key, counts in telemetry.counts().items():
-        asked = ASKED.get(key.operation, ())
+    for kind, counts in telemetry.counts().items():
+        asked = ASKED.get(kind.operation, ())
         for tier in asked:
             row = table.setdefault(tier, _no_requests())
-            if key.tier in PASSED and PASSED.index(key.tier) < PASSED.index(tier):
+            if kind.tier in PASSED and PASSED.index(kind.tier) < PASSED.index(tier):
                 break
-            if tier == key.tier:
+            if tier == kind.tier:
                 _add(row, "fetches" if tier == "source" else "hits", counts)
-                row["stale"] += counts.requests * key.is_stale
+                row["stale"] += counts.requests * kind.is_stale
                 break
             is_last = tier == asked[-1]
-            _add(row, "errors" if key.tier == "error" and is_last else "misses", counts, given=False)
+            _add(row, "errors" if kind.tier == "error" and is_last else "misses", counts, given=False)
     frame = _typed(table, "tier")
     frame.loc[frame.index == "source", "hit_rate"] = np.nan  # what it gives was not cached
     _add_latencies(frame, telemetry, "tier", reads_only=True)
@@ -157,11 +148,11 @@ def _no_requests() -> dict[str, int]:
     return dict.fromkeys((name for name, kind in COLUMNS.items() if kind == "int64"), 0)
 
 
-def _outcome(key: Key) -> str:
+def _outcome(kind: Kind) -> str:
     """Return the column that a request counts in."""
-    if key.tier in HITS:
+    if kind.tier in HITS:
         return "hits"
-    return {"source": "fetches", "error": "errors"}.get(key.tier, "misses")
+    return {"source": "fetches", "error": "errors"}.get(kind.tier, "misses")
 
 
 def _typed(rows: dict[str, dict[str, int]], name: str) -> pd.DataFrame:
@@ -205,8 +196,7 @@ def hit_rate_frame(
         which are shares of the requests (0 to 1, NaN in a bin without any) and add up to 1; hit_rate, the share
         of memory and disk together; and cumulative, the hit rate since the beginning.
     """
-    if by not in get_args(Split):
-        raise InvalidInput("by", by, f"one of {', '.join(get_args(Split))}")
+    checked_choice("by", by, get_args(Split))
     if history is None:
         reads, least = events_frame(telemetry).assign(requests=1), pd.Timedelta(1, "ms")
     elif by == "symbol":
@@ -298,7 +288,7 @@ def counts_by_symbol(counts: Mapping[str, int], *, name: str) -> pd.Series:
     return pd.Series(list(counts.values()), index=index, name=name, dtype="int64")
 
 
-def warm_frame(rows: Sequence[tuple[str, int, float, str]]) -> pd.DataFrame:
+def points_warmed_frame(rows: Sequence[tuple[str, int, float, str]]) -> pd.DataFrame:
     """Return a warm-up's report: index symbol, columns rows, seconds, error."""
     frame = pd.DataFrame(rows, columns=["symbol", "rows", "seconds", "error"])
     types = {"symbol": "str", "rows": "int64", "seconds": "float64", "error": "str"}
@@ -315,6 +305,13 @@ class Warmed(NamedTuple):
     requests: int
     seconds: float
     error: str
+
+
+WARMED = {
+    name: {int: "int64", float: "float64", str: "str"}[kind]
+    for name, kind in Warmed.__annotations__.items()
+    if name != "symbol"
+}
 
 
 def warmed_frame(reports: Sequence[Warmed]) -> pd.DataFrame:
@@ -334,20 +331,14 @@ def info_series(
     return pd.Series(values, name="tradecache", dtype="object")
 
 
-def hits(telemetry: Telemetry) -> tuple[int, int]:
-    """Return how many reads there were, and how many of them memory or disk served."""
-    reads = [(key, counts.requests) for key, counts in telemetry.counts().items() if key.operation in READS]
-    return sum(count for _, count in reads), sum(count for key, count in reads if key.tier in HITS)
-
-
 def totals(telemetry: Telemetry, points: TierStatistics) -> dict[str, int | float]:
     """Return how many reads there were and how many memory or disk answered, and what was written of points."""
-    gets, found = hits(telemetry)
+    reads = reads_of(telemetry)
     return {
-        "total_gets": gets,
-        "cache_hits": found,
-        "cache_misses": gets - found,
-        "hit_rate_percent": 100.0 * found / gets if gets else 0.0,
+        "total_gets": reads.requests,
+        "cache_hits": reads.hits,
+        "cache_misses": reads.requests - reads.hits,
+        "hit_rate_percent": 100.0 * reads.hits / reads.requests if reads.requests else 0.0,
         "total_puts": points.totals("put")[0],
         "total_deletes": points.totals("delete")[0],
     }

@@ -9,6 +9,7 @@ import pandas as pd
 from tradecache.errors import InvalidInput, SourceUnavailable
 from tradecache.export import checked_path, write_frame
 from tradecache.frames import TradeCache
+from tradecache.naming import PRICES, bars_dataset
 from tradecache.ranges import Moment
 from tradecache.segments import LOCAL
 from tradecache.sources.catalog import as_source
@@ -173,7 +174,7 @@ def _stored_bars(
 def _held_points(points: pd.DataFrame) -> Iterator[Held]:
     for symbol, some in points.groupby("symbol"):
         size = int(some.memory_usage(index=True).sum())
-        yield Held(str(symbol), "prices", LOCAL, len(some), len(some), size, some.index[0], some.index[-1])
+        yield Held(str(symbol), PRICES, LOCAL, len(some), len(some), size, some.index[0], some.index[-1])
 
 
 def _held_bars(cache: TradeCache, coverage: pd.DataFrame) -> Iterator[Held]:
@@ -183,7 +184,7 @@ def _held_bars(cache: TradeCache, coverage: pd.DataFrame) -> Iterator[Held]:
         rows, size = (int(spans[name].sum()) for name in ("rows", "bytes"))
         states = [int(spans.loc[spans["state"] == state, "rows"].sum()) for state in STATES]
         first, last = _edges(cache, spans[spans["rows"] > 0])
-        yield Held(symbol, f"bars {interval}", source, len(spans), rows, size, first, last, *states)
+        yield Held(symbol, bars_dataset(interval), source, len(spans), rows, size, first, last, *states)
 
 
 def _edges(cache: TradeCache, spans: pd.DataFrame) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self, get_args
 
 from tradecache.forks import fork_safe_lock
 
@@ -17,6 +17,16 @@ MAX_EVENTS = 100_000
 BIN_SECONDS = 60.0
 CELL_BYTES = 8
 """What each value and each label of an index is counted as, whatever its type: to measure it would take longer."""
+
+
+def size_of_rows(rows: int, columns: int) -> int:
+    """Return what rows are counted as, in bytes, with their index.
+
+    >>> size_of_rows(250, 5)
+    12000
+    """
+    return rows * (1 + columns) * CELL_BYTES
+
 
 SERVED_BY: ContextVar[Tier] = ContextVar("served_by", default="none")
 """Set by the tiered stack at the end of each read, for whoever awaited it."""
@@ -50,7 +60,7 @@ class Event(NamedTuple):
         return outcome_of(self.operation, self.tier, is_stale=self.is_stale)
 
 
-class Key(NamedTuple):
+class Kind(NamedTuple):
     """What requests are counted by."""
 
     operation: str
@@ -68,10 +78,14 @@ class Counts(NamedTuple):
     bytes: int
 
 
+NO_COUNTS = Counts(0, 0, 0)
+
+
 class Bin(NamedTuple):
-    """The requests of one kind between two moments, of whatever symbol."""
+    """The requests of one kind in `BIN_SECONDS` from `start` on, of whatever symbol."""
 
     start: float
+    """Seconds since the epoch, a multiple of `BIN_SECONDS`."""
     operation: str
     dataset: str
     tier: Tier
@@ -137,15 +151,15 @@ class Telemetry:
         is_stale: bool = False,  # noqa: FBT001, FBT002 - positional, as it is the hot path
     ) -> None:
         """Count one request; `size` is in bytes."""
-        key = (operation, dataset, symbol, tier, is_stale)
+        kind = (operation, dataset, symbol, tier, is_stale)
         with self._lock:
             now = self._now()
             if now >= self._bin_end:
                 self._begin_bin(now)
             self._events.append((now, operation, dataset, symbol, tier, is_stale, rows, size, seconds))
-            counts = self._counts.get(key)
+            counts = self._counts.get(kind)
             if counts is None:
-                self._counts[key] = [1, rows, size]
+                self._counts[kind] = [1, rows, size]
             else:
                 counts[0] += 1
                 counts[1] += rows
@@ -162,10 +176,10 @@ class Telemetry:
             few = min(count, len(self._events))
             return [Event._make(self._events[-1 - place]) for place in range(few)]
 
-    def counts(self) -> dict[Key, Counts]:
+    def counts(self) -> dict[Kind, Counts]:
         """Return how many requests there were of each kind, since the beginning or `reset`."""
         with self._lock:
-            return {Key._make(key): Counts._make(counts) for key, counts in self._counts.items()}
+            return {Kind._make(kind): Counts._make(counts) for kind, counts in self._counts.items()}
 
     def take_bins(self) -> list[Bin]:
         """Return what was counted since the last call, in bins, and forget it; the last bin may still grow."""
@@ -199,15 +213,82 @@ class Telemetry:
         totals: dict[tuple[str, str, Tier, bool], Counts] = {}
         for (operation, dataset, _, tier, is_stale), counts in self._counts.items():
             kind = (operation, dataset, tier, is_stale)
-            totals[kind] = _plus(totals.get(kind, NONE), counts)
+            totals[kind] = _plus(totals.get(kind, NO_COUNTS), counts)
         for kind, total in totals.items():
-            before = self._binned.get(kind, NONE)
+            before = self._binned.get(kind, NO_COUNTS)
             if total.requests > before.requests:
                 self._bins.append(Bin(start, *kind, *(a - b for a, b in zip(total, before, strict=True))))
         self._binned = totals
 
 
-NONE = Counts(0, 0, 0)
+class Reads(NamedTuple):
+    """How many reads there were."""
+
+    tiers: dict[str, int]
+    """By the tier that answered; "none": nobody had it; "error"."""
+    stale: int
+    """How many of them were answered with what is no longer fresh."""
+
+    @property
+    def requests(self) -> int:
+        """How many there were in all."""
+        return sum(self.tiers.values())
+
+    @property
+    def hits(self) -> int:
+        """How many of them memory or disk answered."""
+        return sum(self.tiers[tier] for tier in HITS)
+
+
+def reads_of(telemetry: Telemetry) -> Reads:
+    """Return how many reads each tier answered, since the beginning or `reset`."""
+    tiers, stale = dict.fromkeys(get_args(Tier), 0), 0
+    for kind, counts in telemetry.counts().items():
+        if kind.operation in READS:
+            tiers[kind.tier] += counts.requests
+            stale += counts.requests * kind.is_stale
+    return Reads(tiers, stale)
+
+
+class Timed:
+    """Records one request when its block ends: as it was `served`, as an error when it raises.
+
+    Not when the block is closed in the middle (GeneratorExit): then it is asked again where it can wait.
+    """
+
+    def __init__(
+        self, telemetry: Telemetry, operation: str, dataset: str, symbol: str, *, columns: int = 0
+    ) -> None:
+        self._telemetry = telemetry
+        self._columns = columns
+        self._what = operation, dataset, symbol
+        self._tier: Tier = "none"
+        self._rows = 0
+        self._is_stale = False
+        self._began = 0.0
+
+    def served(self, tier: Tier, *, rows: int, columns: int | None = None, is_stale: bool = False) -> None:
+        """Say who served it, and with how many rows, of as many columns as it was made with or of so many."""
+        self._tier, self._rows, self._is_stale = tier, rows, is_stale
+        self._columns = self._columns if columns is None else columns
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.perf_counter() - self._began
+
+    def __enter__(self) -> Self:
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._telemetry.record(
+                *self._what, self._tier, self._rows, size_of_rows(self._rows, self._columns), self.seconds,
+                self._is_stale,
+            )  # fmt: skip
+        elif kind is not GeneratorExit:
+            self._telemetry.record(*self._what, "error", 0, 0, self.seconds)
 
 
 def _plus(counts: Counts, others: list[int]) -> Counts:

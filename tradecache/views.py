@@ -6,10 +6,10 @@ import pandas as pd
 import xxhash
 
 from tradecache.bridge import finish
+from tradecache.naming import OF_VIEWS
 from tradecache.stack import Stack
 from tradecache.stores.values import FRAME
 
-PREFIX = "views/"  # collections of the memory tier only
 MANY = 5_000  # cells: fewer are put together again as fast as they are found
 
 
@@ -26,14 +26,14 @@ class Views:
     def get(self, collection: str, made_of: Sequence[Hashable]) -> pd.DataFrame | None:
         """Return what was made of some parts, if memory has it."""
         self._stack.tiers.look()
-        value = finish(self._stack.memory.get(_key(made_of), collection=PREFIX + collection))
+        value = finish(self._stack.memory.get(_key(made_of), collection=OF_VIEWS + collection))
         return None if value is None else value[FRAME]
 
     def keep(self, collection: str, made_of: Sequence[Hashable], frame: pd.DataFrame) -> None:
         """Have memory keep what was made of some parts, if it is large; nobody else may have its arrays."""
         if frame.size < MANY:
             return
-        key, where, memory = _key(made_of), PREFIX + collection, self._stack.memory
+        key, where, memory = _key(made_of), OF_VIEWS + collection, self._stack.memory
         generation = memory.generation(key, collection=where)
         memory.fill(key, {FRAME: frame}, collection=where, ttl=None, generation=generation, is_own=True)
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tradecache.chartaxes import add_legend, height_of, name_rows, over, say, shown, spelt_seconds
+from tradecache.chartaxes import HIDDEN, add_legend, height_of, label_of, name_rows, styled, write_in_middle
 from tradecache.errors import InvalidInput
 from tradecache.stats import WARMED
+from tradecache.units import spelt_seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,14 +46,14 @@ def draw_warming(axes: "Axes", warm_ups: Mapping[str, pd.DataFrame], *, bars: Ma
     for number, (name, table) in enumerate(tables.items()):
         places = np.arange(len(table)) + height * (number - (len(tables) - 1) / 2)
         _draw_warm_up(axes, name, table, places, height=height, bars=bars)
-    name_rows(axes, [shown(str(label)) for label in next(iter(tables.values())).index])
+    name_rows(axes, [label_of(str(label)) for label in next(iter(tables.values())).index])
     axes.set_xlabel("rows of bars")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     said = "\n".join(_spelt_warm_up(name, frame) for name, frame in warm_ups.items())
     axes.set_title(f"Warming (n = {len(symbols):,} symbols)\n{said}", fontsize="medium")
     if not symbols:
-        say(axes, "no symbols were warmed")
+        write_in_middle(axes, "no symbols were warmed")
     add_legend(axes)
 
 
@@ -93,9 +94,9 @@ def _draw_warm_up(
         rows = table[column].fillna(0).to_numpy(dtype="float64")
         style = {
             "color": colour, "hatch": hatch, "edgecolor": "white", "height": height, "linewidth": 0.3,
-            "label": label if rows.any() else "_none",
+            "label": label if rows.any() else HIDDEN,
         }  # fmt: skip
-        axes.barh(places, rows, left=left, **over(style, bars, Patch))
+        axes.barh(places, rows, left=left, **styled(style, bars, artist=Patch))
         left = left + rows
     size = min(8.5, height_of(axes) * height / max(len(table), 1))
     for place, end, (_, row) in zip(places, left, table.iterrows(), strict=True):
@@ -114,7 +115,7 @@ def _say_beside(axes: "Axes", bar: tuple[float, float], row: pd.Series, *, size:
         text = f"{end:,.0f} rows, slowest {text} →"
     fault = str(row["error"]).partition(":")[0]
     if fault:
-        axes.plot(min(end, edge), place, "X", color=ERROR, markersize=6, clip_on=False, label="_error")
+        axes.plot(min(end, edge), place, "X", color=ERROR, markersize=6, clip_on=False, label=HIDDEN)
         text = f"{fault}, {text}"
     axes.annotate(
         text, (min(end, edge), place), (-8 if is_outside else 8, 0), textcoords="offset points", va="center",
