@@ -20,7 +20,12 @@ COLOURS = 64
 
 
 def main() -> None:
-    """Draw the wanted pictures anew."""
+    """Draw the wanted pictures anew.
+
+    Raises:
+        LookupError: When no cell draws one of them.
+    """
+    missing = set(WANTED)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         if not any(_name(cell) in WANTED for cell in notebook.cells):
@@ -29,6 +34,9 @@ def main() -> None:
             NotebookClient(notebook, resources={"metadata": {"path": folder}}).execute()
         for name, picture in _pictures(notebook):
             picture.save(ROOT / "docs" / f"{name}.png", optimize=True)
+            missing.remove(name)
+    if missing:
+        raise LookupError(f"no cell has a tag for {', '.join(sorted(missing))}")
 
 
 def _pictures(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, Image.Image]]:

@@ -51,7 +51,7 @@ class Kernel:
         said: dict[str, list[tuple[str, dict[str, Any]]]] = {request: [] for request in requests}
         idle: set[str] = set()
         while idle < set(requests):
-            request, kind, content = self._hear()
+            request, kind, content = self.hear()
             if kind == "status" and content["execution_state"] == "idle":
                 idle.add(request)
             elif request in said:
@@ -62,13 +62,13 @@ class Kernel:
         """Wait until a running cell has printed something."""
         printed = ""
         while text not in printed:
-            _, kind, content = self._hear()
+            _, kind, content = self.hear()
             printed += content["text"] if kind == "stream" else ""
 
     def wait_until_heard(self, kind: str) -> dict[str, Any]:
         """Wait for a message of some kind, from whatever thread of the kernel; return its content."""
         while True:
-            _, heard, content = self._hear()
+            _, heard, content = self.hear()
             if heard == kind:
                 return content
 
@@ -81,7 +81,8 @@ class Kernel:
         self._manager.restart_kernel(now=True)
         self._client.wait_for_ready(timeout=PATIENCE)
 
-    def _hear(self) -> tuple[str, str, dict[str, Any]]:
+    def hear(self) -> tuple[str, str, dict[str, Any]]:
+        """Wait for the next message; return which request it belongs to, its kind and its content."""
         message = self._client.get_iopub_msg(timeout=PATIENCE)
         return message["parent_header"].get("msg_id", ""), message["msg_type"], message["content"]
 

@@ -33,11 +33,6 @@ class Lab:
         """The code cells."""
         return self.page.locator(".jp-CodeCell")
 
-    @property
-    def outputs(self) -> Locator:
-        """The output areas of the cells."""
-        return self.page.locator(".jp-CodeCell .jp-OutputArea-output")
-
     def command(self, menu: str, item: str) -> None:
         """Choose an item of a menu."""
         self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile(f"^{menu}$")).click()
@@ -58,14 +53,13 @@ class Lab:
     def save(self) -> None:
         """Save the notebook, and wait until it is."""
         self.command("File", "Save Notebook")
-        self.page.locator(".jp-NotebookPanel .jp-Toolbar").first.wait_for()
         self.page.wait_for_function("() => !document.querySelector('.lm-TabBar-tab.jp-mod-dirty')")
 
 
 @contextlib.contextmanager
-def open_lab(folder: Path, notebook: str, **variables: str) -> Iterator[Lab]:
+def open_lab(folder: Path, notebook: str) -> Iterator[Lab]:
     """Start JupyterLab on a folder and open one of its notebooks in Chromium; end both in the end."""
-    with _server(folder, variables) as (url, token), sync_playwright() as playwright:
+    with _server(folder) as (url, token), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         try:
             page = browser.new_page(viewport={"width": 1300, "height": 1000})
@@ -78,7 +72,7 @@ def open_lab(folder: Path, notebook: str, **variables: str) -> Iterator[Lab]:
 
 
 @contextlib.contextmanager
-def _server(folder: Path, variables: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _server(folder: Path) -> Iterator[tuple[str, str]]:
     token, home = secrets.token_hex(16), folder / ".jupyter"
     (home / "labconfig").mkdir(parents=True)
     silent = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
@@ -92,9 +86,7 @@ def _server(folder: Path, variables: dict[str, str]) -> Iterator[tuple[str, str]
         for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTER_DATA_DIR")
     }
     with (home / "log").open("w") as log:
-        server = subprocess.Popen(
-            command, cwd=folder, env=environment(homes | variables), stdout=log, stderr=log
-        )
+        server = subprocess.Popen(command, cwd=folder, env=environment(homes), stdout=log, stderr=log)
     try:
         yield _address(home, server), token
     finally:

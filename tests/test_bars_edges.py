@@ -16,6 +16,7 @@ from tradecache import (
     InvalidInput,
     MissingBarsWarning,
     SourceUnavailable,
+    TradeCache,
     TradingDataCache,
     UnknownSymbol,
     segments,
@@ -319,3 +320,21 @@ def test_long_frames_keep_their_types(make):
     frame = cache.bars(["AAPL", "NEW"], "2024-01-01", "2024-01-31", layout="long")
 
     assert str(frame["volume"].dtype) == "int64"
+
+
+def test_how_long_a_fetch_took(tmp_path):
+    """Of what a source gave, `explain` says how long its request took; of what was there, how long reading did."""
+
+    class Slow(TruthSource):
+        async def fetch(self, *question):
+            await asyncio.sleep(0.2)
+            return await super().fetch(*question)
+
+    days = pd.date_range("2024-01-01", "2024-03-31", unit="us", name="timestamp")
+    truth = pd.DataFrame({"open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 10.0}, index=days)
+    with TradeCache(tmp_path, source=Slow(truth)) as cache:
+        cache.bars("AAPL", "2024-01", "2024-01")
+        cache.bars("AAPL", "2024-01", "2024-02")
+        seconds = cache.explain().set_index("tier")["seconds"]
+
+    assert seconds["source"] > 0.2 > seconds["memory"]

@@ -258,7 +258,7 @@ class TestCoverage:
         Plots(Held(spans=spans)).coverage(ax=low)
 
         assert 3 <= len(rows(low)) < 20
-        assert low.get_title() == f"Coverage (n = 100 series; {100 - len(rows(low))} more not shown)"
+        assert low.get_title() == f"Coverage (n = 100 series; {100 - len(rows(low))} more series not shown)"
 
     def test_options_reach_the_bars(self, ax):
         """Other options are those of `Axes.broken_barh`."""

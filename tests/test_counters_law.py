@@ -1,6 +1,5 @@
 """The law of the counters: each request is counted once, as what became of it, whoever else asks meanwhile."""
 
-import asyncio
 import concurrent.futures
 import warnings
 from collections import Counter
@@ -173,7 +172,44 @@ def test_no_bars_by_the_book(tmp_path, clock):
         clock.advance(60)
         cache.bars("A", "2024-01", "2024-02")
 
-        assert cache.events()["outcome"].to_list()[-2:] == ["miss", "hit"]
+        asked = len(source.calls)
+        cache.bars("A", "2024-01", "2024-02")
+
+        assert cache.events()["outcome"].to_list()[-3:] == ["miss", "hit", "hit"]
+        assert cache.events()["tier"].iloc[-1] == "memory"
+        assert len(source.calls) == asked
+
+
+def test_partly_fetched(tmp_path):
+    """A request of which a part had to be fetched is a fetch; its rows count for the tiers that gave them."""
+    cache, *_ = new_cache(tmp_path)
+    with cache:
+        cache.bars("A", "2024-01", "2024-01")
+        cache.bars("A", "2024-01", "2024-02")
+        tiers, symbols = cache.stats(), cache.stats(by="symbol").loc["A"]
+        explained = cache.explain().groupby("tier")["rows"].sum()
+
+        assert explained.to_dict() == {"memory": 31, "source": 29}
+        assert tiers["rows"].to_dict() == {"memory": 31, "disk": 0, "source": 31 + 29}
+        assert tiers["bytes"].sum() == symbols["bytes"] == (31 + 60) * 6 * 8
+        assert symbols[["requests", "hits", "fetches", "rows", "rows_cached"]].to_list() == [2, 0, 2, 91, 31]
+        assert cache.events()["rows_cached"].to_list()[-2:] == [0, 31]
+
+
+def test_warming_is_no_read(tmp_path):
+    """A warm-up is counted by itself, and changes no hit rate."""
+    cache, _, ids = new_cache(tmp_path)
+    with cache:
+        cache.reset_stats()
+        cache.warm(["A", "B"], "2024-01", "2024-02", progress=False)
+        warmed = cache.stats(by="operation").loc["warm"]
+        assert warmed[["requests", "hits", "fetches", "rows"]].to_list() == [4, 2, 2, 122]
+        check(cache, Counter())
+
+        cache.get_price("A", ids["A"])
+        cache.bars("A", "2024-01", "2024-02")
+        check(cache, Counter({"get": 1, "bars": 1}))
+        assert cache.stats()["hits"].to_dict() == {"memory": 2, "disk": 0}
 
 
 def test_what_a_request_gave(tmp_path):
@@ -187,7 +223,7 @@ def test_what_a_request_gave(tmp_path):
         assert cache.events()["bytes"].to_list()[-2:] == [bars.size * 8 + len(bars) * 8, len(points) * 24]
 
 
-def test_charts_and_tables_are_no_requests(tmp_path):
+def test_to_look_is_no_request(tmp_path):
     """To look at the cache does not change what is seen."""
     cache, *_ = new_cache(tmp_path)
     with cache:
@@ -204,19 +240,3 @@ def test_charts_and_tables_are_no_requests(tmp_path):
             look()
 
         pd.testing.assert_frame_equal(cache.stats(by="operation"), before)
-
-
-def test_how_long_a_fetch_took(tmp_path):
-    """Of what a source gave, `explain` says how long its request took; of what was there, how long reading did."""
-
-    class Slow(TruthSource):
-        async def fetch(self, *question):
-            await asyncio.sleep(0.2)
-            return await super().fetch(*question)
-
-    with TradeCache(tmp_path, source=Slow(TRUTH.rename_axis("timestamp"))) as cache:
-        cache.bars("AAPL", "2024-01", "2024-01")
-        cache.bars("AAPL", "2024-01", "2024-02")
-        seconds = cache.explain().set_index("tier")["seconds"]
-
-    assert seconds["source"] > 0.2 > seconds["memory"]

@@ -38,6 +38,7 @@ STATS = {
     "stale": "int64",
     "hit_rate": "float64",
     "rows": "int64",
+    "rows_cached": "int64",
     "bytes": "int64",
     "p50_us": "float64",
     "p95_us": "float64",
@@ -49,6 +50,7 @@ EVENTS = {
     "tier": "str",
     "outcome": "str",
     "rows": "int64",
+    "rows_cached": "int64",
     "bytes": "int64",
     "seconds": "float64",
 }

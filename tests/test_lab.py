@@ -69,7 +69,7 @@ def test_charts_and_tables(ran):
 
 
 def test_the_monitor_moved(ran):
-    """While the cell with the load was running, the number of requests grew with nearly each look."""
+    """While the cell with the load was running, the number of requests grew from look to look."""
     seen, *_ = ran
     requests = [int(re.search(r"hits of ([\d,]+) requests", text)[1].replace(",", "")) for text in seen]
 

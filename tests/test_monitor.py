@@ -252,7 +252,7 @@ class TestKernel:
             kernel.queue(loop)
             moves, heard = 0, ""
             while heard != "stream":
-                _, heard, content = kernel._hear()
+                _, heard, content = kernel.hear()
                 moves += heard == "comm_msg" and "drawn" in str(content)
 
         assert moves >= 5

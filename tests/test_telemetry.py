@@ -23,12 +23,12 @@ def test_event_is_as_it_was_recorded(telemetry, clock):
     """An event holds what was recorded, and the clock's time at its end."""
     telemetry.record("get", "prices", "AAPL", "disk", 1, 24, 0.25)
     clock.advance(5)
-    telemetry.record("bars", "bars 1d", "", "disk", 7, 336, 0.5, True)
+    telemetry.record("bars", "bars 1d", "", "disk", 7, 336, 0.5, True, (5, 0))
 
     begin = FakeClock().now.timestamp()
     assert telemetry.events() == [
-        Event(begin, "get", "prices", "AAPL", "disk", False, 1, 24, 0.25),
-        Event(begin + 5, "bars", "bars 1d", "", "disk", True, 7, 336, 0.5),
+        Event(begin, "get", "prices", "AAPL", "disk", False, 1, (0, 0), 24, 0.25),
+        Event(begin + 5, "bars", "bars 1d", "", "disk", True, 7, (5, 0), 336, 0.5),
     ]
 
 
@@ -53,6 +53,8 @@ def test_the_newest_events(telemetry):
         ("put", "disk", False, "done"),
         ("put", "error", False, "error"),
         ("delete", "none", False, "miss"),
+        ("warm", "disk", False, "done"),
+        ("warm", "source", False, "done"),
     ],
 )
 def test_outcomes(telemetry, operation, tier, is_stale, outcome):
@@ -69,8 +71,8 @@ def test_requests_and_rows_are_counted(telemetry):
     telemetry.record("prices", "prices", "MSFT", "disk", 9, 216, 0.0)
 
     assert telemetry.counts() == {
-        ("prices", "prices", "AAPL", "disk", False): (3, 6, 144),
-        ("prices", "prices", "MSFT", "disk", False): (1, 9, 216),
+        ("prices", "prices", "AAPL", "disk", False): (3, 6, 144, 0, 0),
+        ("prices", "prices", "MSFT", "disk", False): (1, 9, 216, 0, 0),
     }
 
 
@@ -121,7 +123,7 @@ def test_exact_under_threads(telemetry):
     for thread in threads:
         thread.join()
 
-    assert telemetry.counts() == {("get", "prices", "AAPL", "memory", False): (8000, 8000, 192_000)}
+    assert telemetry.counts() == {("get", "prices", "AAPL", "memory", False): (8000, 8000, 192_000, 0, 0)}
     assert len(telemetry.events()) == 8000
 
 
@@ -132,7 +134,7 @@ def test_what_was_read_out_does_not_change(telemetry):
 
     telemetry.record("get", "prices", "AAPL", "disk", 1, 24, 0.25)
 
-    assert (len(events), list(counts.values())) == (1, [(1, 1, 24)])
+    assert (len(events), list(counts.values())) == (1, [(1, 1, 24, 0, 0)])
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # other tests have threads running

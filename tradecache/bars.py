@@ -20,7 +20,7 @@ from tradecache.flights import Flights, Landing
 from tradecache.intervals import Interval
 from tradecache.segments import LOCAL, Part, SegmentStore, Series, count_between, rows_between
 from tradecache.stores.sizes import owned
-from tradecache.telemetry import SERVED_BY, Tier
+from tradecache.telemetry import HITS, SERVED_BY, Tier
 from tradecache.timeline import BARS, Range, Span, Timeline
 from tradecache.views import Views
 
@@ -79,6 +79,16 @@ class Answer:
     def rows_served(self) -> int:
         """How many bars its spans have."""
         return sum(span.rows for span in self.spans)
+
+    @property
+    def cached(self) -> tuple[int, int]:
+        """How many rows memory and disk had, where another tier had to give the others."""
+        slowest = self.tier
+        memory, disk = (
+            sum(span.rows for span in self.spans if span.tier == tier) if tier != slowest else 0
+            for tier in HITS
+        )
+        return memory, disk
 
     @property
     def tier(self) -> Tier:

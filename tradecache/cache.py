@@ -266,7 +266,7 @@ class TradingDataCache:
         began, symbol, points, error = time.perf_counter(), request.series.symbol, 0, ""
         rows = fetched = requests = 0
         if await self.desk.may_have(request):
-            (answer,) = await self.desk.answers([request], source=source)
+            answer = await self.desk.warm(request, source=source)
             answers.append(answer)
             rows, fetched, requests = len(answer.frame), answer.fetched, answer.requests
             error = "" if answer.error is None else f"{type(answer.error).__name__}: {answer.error}"

@@ -145,6 +145,10 @@ class BarDesk:
                 return False
         return True
 
+    async def warm(self, request: Request, *, source: Any = None) -> Answer:
+        """Answer one request as `answers` does, and count it as a warm-up."""
+        return await self._answer(request, source, operation="warm")
+
     async def may_have(self, request: Request) -> bool:
         """Whether there can be bars: stores that were passed in cannot list which ones they have."""
         if not isinstance(self._stack.durable, LocalStore):
@@ -229,13 +233,18 @@ class BarDesk:
         for _, guard in self._guards.values():
             await guard.close()
 
-    async def _answer(self, request: Request, source: Any) -> Answer:
+    async def _answer(self, request: Request, source: Any, *, operation: str = "bars") -> Answer:
         """Answer one request, and count it."""
         series = request.series
-        with Timed(self._telemetry, "bars", bars_dataset(series.interval), series.symbol) as timed:
+        with Timed(self._telemetry, operation, bars_dataset(series.interval), series.symbol) as timed:
             answer = await self._answer_or_error(request, source)
             rows, columns = answer.frame.shape
-            timed.served(answer.tier, rows=rows, columns=columns, is_stale=answer.is_stale)
+            if answer.is_partial:  # and nothing of it is handed out
+                timed.served("error", rows=0)
+            else:
+                timed.served(
+                    answer.tier, rows=rows, columns=columns, is_stale=answer.is_stale, cached=answer.cached
+                )
         return answer
 
     async def _answer_or_error(self, request: Request, source: Any) -> Answer:

@@ -320,8 +320,8 @@ class TradeCache:
             progress: Whether to show a progress bar.
 
         Returns:
-            Index symbol; columns points, rows_cached, rows_fetched, requests, seconds, error ("" when all
-            went well).
+            Index symbol; columns points, rows_cached, rows_fetched, requests, seconds (its turn included: a few
+            symbols are fetched at once, the others wait), error ("" when all went well).
         """
         return self._run(
             self.core.warm(symbols, start, end, interval=interval, source=source, progress=progress)
@@ -374,20 +374,28 @@ class TradeCache:
     def stats(self, by: str = "tier") -> pd.DataFrame:
         """Return how often the cache was asked and how it answered.
 
-        In each row, requests = hits + fetches + misses + errors. Counts are exact since the cache was made or
+        In each row, requests = hits + fetches + misses + errors. A hit is a request of which memory and disk had all;
+        one bar that had to be fetched makes it a fetch, and `rows_cached` says how much of it was there. Warming up
+        and writing are no reads: they are in by="operation" alone. Counts are exact since the cache was made or
         `reset_stats`.
 
         Args:
             by: "tier", "symbol", "dataset" or "operation". Questions about several symbols at once count
                 under the symbol "", but bars under each. By tier, a request that one could not serve is a miss of
-                it and a request to the next; the tier "source" is there once bars were asked for.
+                it and a request to the next, so the rows of all tiers together count it more than once. Bars and
+                points by their id are looked for in memory first; `prices` and `latest` ask the disk, which has
+                them in order. The tier "source" is there once one was asked.
 
         Returns:
             Index named after `by`; columns requests; hits (memory or disk answered; of writes: done), fetches
             (a source was asked, and answered), misses (nobody had it), errors; stale (how many of the hits were no
             longer fresh, because the source failed); hit_rate (hits / requests, 0 to 1, NaN before the first
-            request, for writes and for sources); rows and bytes given or taken (a byte count of eight for each
-            value and label); p50_us and p95_us (latency of the events remembered, in microseconds).
+            request, for what is no read and for sources); rows given or taken, rows_cached (how many of the rows
+            read were in memory or on disk already), bytes (eight for each value and label); p50_us and p95_us
+            (latency of the events remembered, waiting included, in microseconds).
+
+        Raises:
+            InvalidInput: For another `by`.
         """
         return self.core.stats(by=by)
 
@@ -395,11 +403,13 @@ class TradeCache:
         """Return the last requests (at most 100,000), oldest first.
 
         Returns:
-            Index time (UTC, the request's end); columns operation ("get", "latest", "prices", "bars", "put",
-            "delete"), dataset ("prices", or "bars" and their interval), symbol ("" for several), tier that served
-            it ("memory", "disk", "source", of bars the slowest that had a part; "none": nobody had it; "error"),
-            outcome ("hit", "stale", "miss", "error"; of writes "done"), rows, bytes (eight for each value and
-            label), seconds.
+            Index time (UTC, the request's end); columns operation ("get", "latest", "prices", "bars"; and what is no
+            read: "warm", "put", "delete"), dataset ("prices", or "bars" and their interval), symbol ("" for several),
+            tier that served it ("memory", "disk", "source", of bars the slowest that had a part; "none": nobody had
+            it; "error"), outcome ("hit"; "stale": a hit that is no longer fresh; "miss": memory and disk did not have
+            all of it, and `tier` says whether a source did; "error"; of writes and warm-ups "done"), rows,
+            rows_cached (how many of the rows read were in memory or on disk already), bytes (eight for each value
+            and label), seconds.
         """
         return self.core.events()
 
@@ -418,6 +428,9 @@ class TradeCache:
             Index time (UTC, each bin's start); columns requests; memory, disk, source, none and error: shares of
             the requests by who answered (0 to 1, NaN in a bin without any), which add up to 1; hit_rate, the share
             of memory and disk together; cumulative, the hit rate since the beginning.
+
+        Raises:
+            InvalidInput: For another `by`, and for a window that is none or too narrow.
         """
         return self.core.hit_rate(window, by=by, history=history)
 
@@ -428,8 +441,13 @@ class TradeCache:
         and when the interpreter ends. What was counted since is lost when the process is killed.
 
         Returns:
-            Index time (UTC, each minute's start); columns operation, dataset, tier, outcome (as in `events`),
-            requests, rows, bytes. `hit_rate` and `plot.hit_rate` take it as `history=`.
+            One row for each minute and kind of request, of all sessions together: index time (UTC, each minute's
+            start); columns operation, dataset, tier, outcome (as in `events`), requests, rows, bytes. `hit_rate` and
+            `plot.hit_rate` take it as `history=`.
+
+        Raises:
+            CacheClosed: When it was closed.
+            NotEnumerable: When a store was passed in that cannot list its keys.
         """
         return self._run(self.core.history())
 
@@ -440,7 +458,7 @@ class TradeCache:
             symbols: One or several; all by default.
 
         Returns:
-            One row for each price point and each span of bars: symbol, dataset, source, rows, expires_at (UTC; of
+            One row for each price point and each span of bars, numbered: symbol, dataset, source, rows, expires_at (UTC; of
             bars, until when they are fresh; NaT: for ever) and ttl (what is left, negative for stale bars).
         """
         return self._run(self.core.expiries(symbols))
@@ -450,13 +468,16 @@ class TradeCache:
 
         Returns:
             One row for each tier ("memory", "disk") and dataset ("prices", "bars", "views": frames put together
-            from several, "history", "other"): tier, dataset, entries, bytes, max_bytes (of the tier, NA: no
-            bound; that of the disk is for bars alone).
+            from several, "history", "other"; "" where the tier is empty): tier, dataset, entries, bytes, max_bytes
+            (of the tier, NA: no bound; that of the disk is for bars alone). A store that was passed in does not tell
+            what it holds, and has no row.
         """
         return self._run(self.core.occupancy())
 
     def monitor(self, *, every: float = 0.25, recent: int = 8) -> "Monitor":
         """Return a widget that shows hit rate, tiers and the last requests while cells run.
+
+        It stops with the cache, or by its `stop()`; in a saved notebook its last state stays.
 
         Args:
             every: Seconds between two looks, 0.05 to 60.

@@ -1,5 +1,6 @@
 """How do counters and events become frames?"""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, get_args
@@ -45,6 +46,7 @@ COLUMNS = {
     "stale": "int64",
     "hit_rate": "float64",
     "rows": "int64",
+    "rows_cached": "int64",
     "bytes": "int64",
     "p50_us": "float64",
     "p95_us": "float64",
@@ -56,6 +58,7 @@ EVENTS = {
     "tier": "str",
     "outcome": "str",
     "rows": "int64",
+    "rows_cached": "int64",
     "bytes": "int64",
     "seconds": "float64",
 }
@@ -79,6 +82,7 @@ def events_frame(telemetry: Telemetry) -> pd.DataFrame:
     events = telemetry.events()
     frame = pd.DataFrame(events, columns=list(Event._fields))
     frame["outcome"] = [event.outcome for event in events]
+    frame["rows_cached"] = [event.rows_cached for event in events]
     frame.index = _in_utc(frame.pop("time"))
     return frame[list(EVENTS)].astype(EVENTS)
 
@@ -103,8 +107,9 @@ def stats_frame(telemetry: Telemetry, *, by: str = "tier") -> pd.DataFrame:
     for kind, counts in telemetry.counts().items():
         if by == "operation" or kind.operation in READS:
             row = table.setdefault(getattr(kind, by), _no_requests())
-            _add(row, _outcome(kind), counts)
+            _add(row, _outcome(kind), counts, rows=counts.rows)
             row["stale"] += counts.requests * kind.is_stale
+            row["rows_cached"] += rows_cached(kind, counts)
     frame = _typed(table, by)
     if by == "operation":
         frame.loc[~frame.index.isin(READS), "hit_rate"] = np.nan  # a write is done, or not
@@ -119,29 +124,46 @@ def _by_tier(telemetry: Telemetry) -> pd.DataFrame:
     """
     table = {tier: _no_requests() for tier in HITS}
     for kind, counts in telemetry.counts().items():
-        asked = ASKED.get(kind.operation, ())
+        asked = _asked(kind)
         for tier in asked:
             row = table.setdefault(tier, _no_requests())
-            if kind.tier in PASSED and PASSED.index(kind.tier) < PASSED.index(tier):
-                break
-            if tier == kind.tier:
-                _add(row, "fetches" if tier == "source" else "hits", counts)
-                row["stale"] += counts.requests * kind.is_stale
-                break
-            is_last = tier == asked[-1]
-            _add(row, "errors" if kind.tier == "error" and is_last else "misses", counts, given=False)
+            _add(row, _outcome_at(tier, kind, asked), counts, rows=counts.rows_from(tier, last=kind.tier))
+            row["stale"] += counts.requests * (kind.is_stale and tier == kind.tier)
+    for tier in HITS:
+        table[tier]["rows_cached"] = table[tier]["rows"]
     frame = _typed(table, "tier")
     frame.loc[frame.index == "source", "hit_rate"] = np.nan  # what it gives was not cached
     _add_latencies(frame, telemetry, "tier", reads_only=True)
     return frame
 
 
-def _add(row: dict[str, int], outcome: str, counts: Counts, *, given: bool = True) -> None:
+def _asked(kind: Kind) -> tuple[str, ...]:
+    """Return the tiers that requests of a kind came to, in turn, up to the one that had the last of it."""
+    asked = ASKED.get(kind.operation, ())
+    if kind.tier in PASSED:
+        return tuple(tier for tier in asked if PASSED.index(tier) <= PASSED.index(kind.tier))
+    return asked
+
+
+def _outcome_at(tier: str, kind: Kind, asked: Sequence[str]) -> str:
+    """Return the column that a request counts in at one of the tiers that it came to."""
+    if tier == kind.tier:
+        return "fetches" if tier == "source" else "hits"
+    return "errors" if kind.tier == "error" and tier == asked[-1] else "misses"
+
+
+def _add(row: dict[str, int], outcome: str, counts: Counts, *, rows: int) -> None:
     row["requests"] += counts.requests
     row[outcome] += counts.requests
-    if given:
-        row["rows"] += counts.rows
-        row["bytes"] += counts.bytes
+    row["rows"] += rows
+    row["bytes"] += counts.bytes * rows // max(counts.rows, 1)
+
+
+def rows_cached(kind: Kind, counts: Counts) -> int:
+    """Return how many of the rows that were read were in memory or on disk already."""
+    if kind.operation not in READS or kind.tier not in PASSED:
+        return 0
+    return counts.rows if kind.tier in HITS else counts.from_memory + counts.from_disk
 
 
 def _no_requests() -> dict[str, int]:
@@ -205,7 +227,10 @@ def hit_rate_frame(
         reads, least = _checked_history(history), pd.Timedelta(BIN_SECONDS, "s")
     reads = reads[reads["operation"].isin(READS)]
     symbols = pd.Index(reads["symbol"].unique() if by == "symbol" else [""], dtype="str").sort_values()
-    width = _width(window, reads.index, least=least, most=MAX_BINS // max(len(symbols), 1))
+    narrowest = MICROSECOND if history is None else least
+    width = _width(
+        window, reads.index, least=least, narrowest=narrowest, most=MAX_BINS // max(len(symbols), 1)
+    )
     if not len(reads):
         return _no_rates(by)
     start = reads.index.min() if history is None else reads.index.min().floor(width)
@@ -251,11 +276,16 @@ def _no_rates(by: str) -> pd.DataFrame:
 
 
 def history_frame(bins: Sequence[Bin]) -> pd.DataFrame:
-    """Return counts of requests over time: index `time` (UTC, each bin's start), columns as in `HISTORY`."""
+    """Return counts of requests over time, of all sessions together.
+
+    Returns:
+        Index `time` (UTC, each bin's start), columns as in `HISTORY`: one row for each time and kind of request.
+    """
     frame = pd.DataFrame(bins, columns=list(Bin._fields))
     frame["outcome"] = [outcome_of(each.operation, each.tier, is_stale=each.is_stale) for each in bins]
-    frame.index = _in_utc(frame.pop("start"))
-    return frame[list(HISTORY)].astype(HISTORY).sort_index(kind="stable")
+    sums = frame.groupby(["start", *list(HISTORY)[:4]], as_index=False)[list(HISTORY)[4:]].sum()
+    sums.index = _in_utc(sums.pop("start"))
+    return sums[list(HISTORY)].astype(HISTORY)
 
 
 def _checked_history(history: object) -> pd.DataFrame:
@@ -266,19 +296,25 @@ def _checked_history(history: object) -> pd.DataFrame:
 
 
 def _width(
-    window: Window | None, index: pd.Index, *, least: pd.Timedelta, most: int = MAX_BINS
+    window: Window | None, index: pd.Index, *, least: pd.Timedelta, narrowest: pd.Timedelta, most: int
 ) -> pd.Timedelta:
-    """Return the width of a bin, of which there may be no more than `most`; a hundredth of the time, or `least`."""
+    """Return the width of a bin: a hundredth of the time, or `least`, or what was asked for.
+
+    Raises:
+        InvalidInput: For what is no width, is below the `narrowest`, or would make more than `most` bins.
+    """
     span = index.max() - index.min() if len(index) else pd.Timedelta(0)
     if window is None:
         return max(span / 100, least).ceil("us")
+    # pandas wants days to be spelt so
+    spelt = re.sub(r"(?<=\d)\s*d$", "D", window) if isinstance(window, str) else window
     try:
-        width = pd.Timedelta(window) if isinstance(window, (str, timedelta)) else pd.Timedelta(seconds=window)
+        width = pd.Timedelta(spelt) if isinstance(spelt, (str, timedelta)) else pd.Timedelta(seconds=spelt)
     except (ValueError, TypeError) as error:
         raise InvalidInput("window", window, 'a width like "10s", seconds, or a timedelta') from error
-    narrowest = max(span / most, MICROSECOND)
-    if not width >= narrowest:
-        raise InvalidInput("window", window, f"at least {narrowest.total_seconds():g} seconds")
+    lowest = max(span / most, narrowest)
+    if not width >= lowest:
+        raise InvalidInput("window", window, f"at least {lowest.total_seconds():g} seconds")
     return width
 
 

@@ -38,7 +38,7 @@ class Event(NamedTuple):
     time: float
     """Seconds since the epoch, at its end."""
     operation: str
-    """"get", "latest", "prices", "bars", "put" or "delete"."""
+    """"get", "latest", "prices" or "bars"; "warm", "put" or "delete", which are no reads."""
     dataset: str
     """"prices", or "bars" and their interval."""
     symbol: str
@@ -49,10 +49,19 @@ class Event(NamedTuple):
     """Whether it was served with bars that are no longer fresh, because the source failed."""
     rows: int
     """How many rows it gave or took."""
+    cached: tuple[int, int]
+    """How many of the rows memory and disk had, where another tier had to give the others."""
     bytes: int
     """What those rows take in memory, at eight bytes for each value and label."""
     seconds: float
     """How long it took, on the monotonic clock."""
+
+    @property
+    def rows_cached(self) -> int:
+        """How many of the rows that were read were in memory or on disk already."""
+        if self.operation not in READS:
+            return 0
+        return self.rows if self.tier in HITS else sum(self.cached)
 
     @property
     def outcome(self) -> Outcome:
@@ -76,9 +85,18 @@ class Counts(NamedTuple):
     requests: int
     rows: int
     bytes: int
+    from_memory: int
+    """How many of the rows memory had, where another tier had to give the others."""
+    from_disk: int
+    """The same of the disk."""
+
+    def rows_from(self, tier: str, *, last: str) -> int:
+        """Return how many of the rows a tier gave, where `last` was the last one that had to be asked."""
+        mixed = {"memory": self.from_memory, "disk": self.from_disk}
+        return self.rows - self.from_memory - self.from_disk if tier == last else mixed.get(tier, 0)
 
 
-NO_COUNTS = Counts(0, 0, 0)
+NO_COUNTS = Counts(0, 0, 0, 0, 0)
 
 
 class Bin(NamedTuple):
@@ -98,15 +116,16 @@ class Bin(NamedTuple):
 def outcome_of(operation: str, tier: str, *, is_stale: bool) -> Outcome:
     """Say what became of a request.
 
-    A read is a "hit" where memory or disk answered ("stale": with bars that are no longer fresh), else a "miss",
-    whether a source then had it or nobody; a write that found its entry is "done". What raised is an "error".
+    A read is a "hit" where memory or disk had all of it ("stale": but what they had is no longer fresh), else a
+    "miss", whether a source then had it or nobody. A write that found its entry is "done", and so is a warm-up. What
+    raised is an "error".
     """
     if tier == "error":
         return "error"
+    if operation not in READS:
+        return "miss" if tier == "none" else "done"
     if tier not in HITS:
         return "miss"
-    if operation not in READS:
-        return "done"
     return "stale" if is_stale else "hit"
 
 
@@ -130,8 +149,8 @@ class Telemetry:
     ) -> None:
         self._now = now
         self._lock = fork_safe_lock()
-        self._events: deque[tuple[float, str, str, str, Tier, bool, int, int, float]] = deque(
-            maxlen=max_events
+        self._events: deque[tuple[float, str, str, str, Tier, bool, int, tuple[int, int], int, float]] = (
+            deque(maxlen=max_events)
         )
         self._counts: dict[tuple[str, str, str, Tier, bool], list[int]] = {}
         self._bin_seconds = bin_seconds or 0.0
@@ -149,21 +168,26 @@ class Telemetry:
         size: int,
         seconds: float,
         is_stale: bool = False,  # noqa: FBT001, FBT002 - positional, as it is the hot path
+        cached: tuple[int, int] = (0, 0),
     ) -> None:
-        """Count one request; `size` is in bytes."""
+        """Count one request; `size` is in bytes, `cached` as in `Event`."""
         kind = (operation, dataset, symbol, tier, is_stale)
         with self._lock:
             now = self._now()
             if now >= self._bin_end:
                 self._begin_bin(now)
-            self._events.append((now, operation, dataset, symbol, tier, is_stale, rows, size, seconds))
+            self._events.append(
+                (now, operation, dataset, symbol, tier, is_stale, rows, cached, size, seconds)
+            )
             counts = self._counts.get(kind)
             if counts is None:
-                self._counts[kind] = [1, rows, size]
+                self._counts[kind] = [1, rows, size, *cached]
             else:
                 counts[0] += 1
                 counts[1] += rows
                 counts[2] += size
+                counts[3] += cached[0]
+                counts[4] += cached[1]
 
     def events(self) -> list[Event]:
         """Return the remembered events, oldest first."""
@@ -217,7 +241,9 @@ class Telemetry:
         for kind, total in totals.items():
             before = self._binned.get(kind, NO_COUNTS)
             if total.requests > before.requests:
-                self._bins.append(Bin(start, *kind, *(a - b for a, b in zip(total, before, strict=True))))
+                self._bins.append(
+                    Bin(start, *kind, *(a - b for a, b in zip(total[:3], before, strict=False)))
+                )
         self._binned = totals
 
 
@@ -265,11 +291,20 @@ class Timed:
         self._tier: Tier = "none"
         self._rows = 0
         self._is_stale = False
+        self._cached = 0, 0
         self._began = 0.0
 
-    def served(self, tier: Tier, *, rows: int, columns: int | None = None, is_stale: bool = False) -> None:
+    def served(
+        self,
+        tier: Tier,
+        *,
+        rows: int,
+        columns: int | None = None,
+        is_stale: bool = False,
+        cached: tuple[int, int] = (0, 0),
+    ) -> None:
         """Say who served it, and with how many rows, of as many columns as it was made with or of so many."""
-        self._tier, self._rows, self._is_stale = tier, rows, is_stale
+        self._tier, self._rows, self._is_stale, self._cached = tier, rows, is_stale, cached
         self._columns = self._columns if columns is None else columns
 
     @property
@@ -285,7 +320,7 @@ class Timed:
         if kind is None:
             self._telemetry.record(
                 *self._what, self._tier, self._rows, size_of_rows(self._rows, self._columns), self.seconds,
-                self._is_stale,
+                self._is_stale, self._cached,
             )  # fmt: skip
         elif kind is not GeneratorExit:
             self._telemetry.record(*self._what, "error", 0, 0, self.seconds)

@@ -383,6 +383,17 @@ def test_put_many_checks_all_before_it_keeps_one(store):
     assert len(store) == 0
 
 
+def test_sizes(store):
+    """`sizes` counts entries and bytes of each collection; together they are those of `occupancy`."""
+    for key, collection in (("k", "a"), ("l", "b"), ("m", "b")):
+        run(store.put(key, {"n": 1}, collection=collection))
+
+    sizes, occupancy = store.sizes(), store.occupancy()
+
+    assert {name: entries for name, (entries, _) in sizes.items()} == {"a": 1, "b": 2}
+    assert sum(size for _, size in sizes.values()) == occupancy["bytes"]
+
+
 def test_occupancy(store, clock):
     """`occupancy` tells entries, bytes, the bound, evictions and expirations."""
     run(store.put("k", {"n": 1}))

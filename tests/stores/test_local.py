@@ -384,6 +384,18 @@ def test_foreign_commits(open_store, clock):
         assert one.foreign_commits() > before
 
 
+def test_sizes(store):
+    """`sizes` counts entries and bytes of each collection; together they are those of `usage`."""
+    run(store.put("k", {"frame": bars()}, collection="a"))
+    run(store.put("l", {"n": 1}, collection="b"))
+    run(store.put("m", {"n": 1}, collection="b"))
+
+    sizes, usage = run(store.sizes()), run(store.usage())
+
+    assert sizes["b"] == (2, 2 * len('{"n":1}'))
+    assert [sum(each) for each in zip(*sizes.values(), strict=True)] == [usage["entries"], usage["bytes"]]
+
+
 def test_usage(store):
     """`usage` counts entries, payloads and their bytes, and says how large the ledger's file is."""
     run(store.put("k", {"frame": bars()}))
