@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tradecache import Settings, TradeCache
 from tradecache.errors import TradeCacheError
+from tradecache.freshness import FixedTTL
 
 OUTCOMES = ["hits", "fetches", "misses", "errors"]
 SYMBOLS = ("A", "B", "UNKNOWN")
@@ -67,7 +68,7 @@ def check(cache: TradeCache, asked: Counter) -> None:
     assert operations["requests"].to_dict() == dict(asked)
     for frame in by.values():
         assert (frame["requests"] == frame[OUTCOMES].sum(axis=1)).all()
-        assert (frame["stale"] <= frame["hits"]).all()
+        assert (frame["stale"] <= frame["hits"] + frame["fetches"]).all()
     total = by["dataset"][["requests", *OUTCOMES]].sum()
     tiers = by["tier"]
     fetched = tiers["fetches"].get("source", 0)
@@ -77,8 +78,12 @@ def check(cache: TradeCache, asked: Counter) -> None:
     assert (total["hits"], total["fetches"]) == (tiers["hits"].sum(), fetched)
     assert by["symbol"]["requests"].sum() == total["requests"] == reads == len(reads_of(cache))
     outcomes = Counter(reads_of(cache)["outcome"])
-    assert outcomes["hit"] + outcomes["stale"] == total["hits"]
-    assert outcomes["miss"] == total["fetches"] + total["misses"]
+    served = Counter(reads_of(cache)["tier"])
+    assert served["memory"] + served["disk"] == total["hits"]
+    assert (
+        outcomes["hit"] + outcomes["stale"] + outcomes["miss"] == total[["hits", "fetches", "misses"]].sum()
+    )
+    assert outcomes["stale"] == by["symbol"]["stale"].sum() == tiers["stale"].sum()
     assert outcomes["error"] == total["errors"]
     totals = cache.get_cache_statistics()
     assert (totals["total_gets"], totals["cache_hits"]) == (reads, total["hits"])
@@ -161,6 +166,37 @@ def test_stale_answers(tmp_path, clock, no_pauses):
         assert cache.events()["outcome"].to_list()[-2:] == ["miss", "stale"]
         assert row[["requests", "hits", "fetches", "stale"]].to_list() == [2, 1, 1, 1]
         assert cache.events()["tier"].iloc[-1] == "disk"  # memory asks again after half an hour
+
+
+def test_stale_answers_that_are_refused(tmp_path, clock, no_pauses):
+    """Where stale bars are not good enough, the request is an error, and gave nothing."""
+    clock.now = clock.now.replace(month=3, day=15)
+    cache, source, _ = new_cache(tmp_path, clock)
+    with cache:
+        cache.bars("A", "2024-03-01", "2024-03-15")
+        clock.advance(7200)
+        source.error = ConnectionError("broken")
+        with pytest.raises(TradeCacheError):
+            cache.bars("A", "2024-03-01", "2024-03-15", allow_stale=False)
+
+        event = cache.events().iloc[-1]
+        assert event[["outcome", "tier", "rows", "bytes"]].to_list() == ["error", "error", 0, 0]
+
+
+def test_asked_again_where_one_has_to_wait(tmp_path):
+    """Of several symbols in memory one goes stale in between: all are asked again, and each is counted once."""
+    ticking = FakeClock()
+    source = TruthSource(dict.fromkeys("ABCD", TRUTH))
+    with TradeCache(tmp_path, source=source, clock=ticking, freshness=FixedTTL(60, jitter=0)) as cache:
+        for _ in range(20):
+            cache.bars(list("ABCD"), "2024-01", "2024-02")
+            cache.reset_stats()
+            ticking.tick = 4.0  # with each look at it
+            cache.bars(list("ABCD"), "2024-01", "2024-02")
+            ticking.tick = 0.0
+
+            assert cache.stats(by="symbol")["requests"].to_dict() == dict.fromkeys("ABCD", 1)
+            ticking.advance(5)
 
 
 def test_no_bars_by_the_book(tmp_path, clock):

@@ -19,7 +19,7 @@ def seen(*, stale=0, recent=(), **tiers) -> Glance:
 
 
 def event(symbol="AAPL") -> Event:
-    return Event(1_700_000_000.0, "bars", "bars 1d", symbol, "disk", True, 1000, 48_000, 0.0125)
+    return Event(1_700_000_000.0, "bars", "bars 1d", symbol, "disk", True, 1000, (0, 0), 48_000, 0.0125)
 
 
 class Words(HTMLParser):

@@ -12,6 +12,7 @@ from loops import run
 from scripts import answer, end_of, run_script, start_script
 
 from tradecache import Settings, StoreError, TradeCache
+from tradecache.history import AT_ONCE
 from tradecache.naming import OF_HISTORY
 
 SESSION = """
@@ -145,6 +146,8 @@ class TestProcesses:
         code = (
             SESSION
             + """
+            import asyncio
+            asyncio.run(cache.core._history.write())  # as happens every minute
             print(len(cache.history()), flush=True)
             cache.get_price("A", "none")
             print("ready", flush=True)
@@ -212,11 +215,61 @@ class TestFaults:
         cache = TradeCache(durable=store, clock=clock, settings=Settings(keep_history=True, retries=0))
         with cache, caplog.at_level(logging.WARNING, logger="tradecache"):
             cache.get_price("A", "none")
-            assert gets(cache) == 0
+            run(cache.core._history.write())
+            assert gets(cache) == 1
             store.broken = False
             cache.get_price("A", "none")
             assert gets(cache) == 2
+        with TradeCache(durable=store, clock=clock) as later:
+            assert gets(later) == 2
         assert "the history of requests could not be written" in caplog.text
+
+    @pytest.mark.parametrize(
+        "error", [ConnectionError("gone"), OSError(28, "full"), ValueError("odd")], ids=repr
+    )
+    def test_a_close_that_cannot_write(self, clock, caplog, error):
+        """Whatever a store raises when the history is written, the cache is closed, and the loss is logged."""
+
+        class Broken(MemoryStore):
+            async def put(self, key, value, *, collection=None, ttl=None):
+                raise error
+
+        cache = TradeCache(durable=Broken(), clock=clock, settings=Settings(keep_history=True, retries=0))
+        cache.get_price("A", "none")
+        with caplog.at_level(logging.WARNING, logger="tradecache"):
+            cache.close()
+
+        assert cache.core.is_closed
+        assert str(error) in caplog.text
+
+    def test_one_row_for_each_minute_and_kind(self, opened):
+        """Entries of one minute, of whichever session, are one row for each kind of request."""
+        for _ in range(3):
+            with opened() as cache:
+                cache.get_price("A", "none")
+        with opened() as cache:
+            cache.get_price("A", "none")
+            history = cache.history()
+
+        assert history["requests"].to_list() == [4]
+
+    def test_looking_writes_nothing(self, opened):
+        """To ask for the history again and again makes no entries of it."""
+        with opened() as cache:
+            for _ in range(5):
+                cache.get_price("A", "none")
+                cache.history()
+            assert "history" not in set(cache.occupancy()["dataset"])
+
+    def test_more_than_one_entry_has_room_for(self, opened, clock):
+        """Counts of many minutes are written in several entries."""
+        with opened(keep=True) as cache:
+            for _ in range(AT_ONCE + 10):
+                cache.get_price("A", "none")
+                clock.advance(60)
+        with opened(keep=True) as cache:
+            assert gets(cache) == AT_ONCE + 10
+            assert cache.occupancy().set_index("dataset").loc["history", "entries"] == 2
 
     def test_any_other_store(self, clock):
         """A store that was passed in keeps a history too, if it can list its keys."""

@@ -65,6 +65,15 @@ class TestExpiries:
 
         assert cache.expiries()["ttl"].to_list() == [pd.Timedelta(-40, "s")]
 
+    def test_after_the_clock_was_set_back(self, make, clock):
+        """What is left of a life is what `latest` says, also after the wall clock was set back."""
+        cache = make()
+        cache.store_price("A", 1.0, 1, ttl=60)
+        clock.advance(-3600)
+        cache.store_price("B", 1.0, 1, ttl=60)
+
+        assert cache.expiries("B")["ttl"].to_list() == cache.latest("B")["ttl"].to_list()
+
     def test_of_some_symbols(self, filled):
         """Only those that are asked for, one as text or several."""
         assert set(filled.expiries("B")["symbol"]) == {"B"}

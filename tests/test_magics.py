@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal, assert_series_equal
 from scripts import answer
 from traitlets.config import Config
 
-from tradecache import TradeCache
+from tradecache import TradeCache, TradingDataCache
 from tradecache.sources.synthetic import Synthetic
 
 RANGE = ("2024-05-01", "2024-05-31")
@@ -132,6 +132,23 @@ class TestCommands:
         shell.user_ns["cache"] = cache
         shell.run_cell(cell).raise_error()
         assert_frame_equal(shell.user_ns["kept"], cache.coverage(["AAPL", "MSFT"]))
+
+    def test_a_semicolon(self, shell, cache):
+        """A semicolon at the end, as it hides answers in notebooks, is no argument."""
+        assert_frame_equal(ask(shell, "stats symbol;", cache=cache), cache.stats(by="symbol"))
+
+    def test_any_name(self, shell, cache):
+        """A cache that is named may have any name; names that are no text are no obstacle."""
+        shell.user_ns["_mine"] = cache
+        shell.user_ns[5] = cache
+        assert_frame_equal(ask(shell, "stats --cache _mine"), cache.stats())
+
+    def test_an_async_cache(self, shell, cache, tmp_path):
+        """Where `cache` is the async core, no other cache is taken in its place."""
+        core = TradingDataCache(tmp_path / "core")
+        shell.user_ns["other"] = cache
+        with pytest.raises(UsageError, match="cache is no TradeCache, but a TradingDataCache"):
+            ask(shell, "clear --all", cache=core)
 
     def test_paths(self, shell, make):
         """A backslash in a path is a backslash, and a blank within quotation marks a blank."""

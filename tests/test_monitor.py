@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import threading
 import weakref
 
@@ -175,6 +176,52 @@ class TestEnd:
 
         assert drawn_by_itself(monitor, "stopped")
         assert repr(monitor) == "<Monitor no requests yet, stopped>"
+
+    @pytest.mark.parametrize("closes", [True, False])
+    def test_the_last_state(self, tmp_path, closes):
+        """What happened just before the end is shown, whether the cache was closed or let go of."""
+        cache = TradeCache(tmp_path)
+        monitor = cache.monitor(every=60)
+        for _ in range(10):
+            cache.get_price("A", "none")
+        if closes:
+            cache.close()
+        del cache
+        gc.collect()
+        monitor.stop()
+
+        assert repr(monitor) == "<Monitor 10 requests, 0.0% hits, stopped>"
+
+    def test_nothing_is_left(self, tmp_path):
+        """A monitor that was closed holds nothing of what the cache had in memory."""
+        with TradeCache(tmp_path) as cache:
+            monitor = cache.monitor()
+            memory = weakref.ref(cache.core.stack.memory)
+            monitor.close()
+        del cache
+        gc.collect()
+        assert memory() is None
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+    def test_forks_while_it_looks(self, tmp_path):
+        """A process that is watched can fork at any instant."""
+        code = """
+            import json, os, sys
+            import tradecache as tc
+
+            cache = tc.TradeCache(sys.argv[1])
+            for n in range(3000):
+                cache.get_price(f"S{n}", "none")
+            monitors = [cache.monitor(every=0.05) for _ in range(4)]
+            for _ in range(150):
+                child = os.fork()
+                if not child:
+                    os._exit(0)
+                os.waitpid(child, 0)
+                cache.get_price("A", "none")
+            print(json.dumps(True))
+        """
+        assert answer(code, tmp_path, flags=["-W", "ignore::DeprecationWarning"]) is True
 
     def test_stop(self, cache, monitor):
         """A monitor that was stopped shows the last state, and goes on no more; more than once is fine."""

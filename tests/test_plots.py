@@ -257,13 +257,19 @@ def test_unknown_option_is_an_error(plots, ax):
         plots.hit_rate(ax=ax, colour_of_line="red")
 
 
-@pytest.mark.parametrize("kind", ["ax", "figure", "array", "number"])
+@pytest.mark.parametrize("kind", ["ax", "figure", "array", "number", "polar"])
 def test_what_is_no_axes_is_named(plots, kind):
-    """A figure, an array of Axes or anything else for `ax` is an error that says so; nothing is drawn."""
+    """A figure, an array of Axes or anything else for `ax`, polar Axes too, is an error that says so; nothing is drawn."""
     figure, axes = plt.subplots(1, 2)
-    wrong = {"ax": "ax", "figure": figure, "array": axes, "number": 5}[kind]
+    wrong = {
+        "ax": "ax",
+        "figure": figure,
+        "array": axes,
+        "number": 5,
+        "polar": Figure().add_subplot(projection="polar"),
+    }[kind]
 
-    with pytest.raises(InvalidInput, match=r"(?s)^ax is .*, but must be a matplotlib Axes"):
+    with pytest.raises(InvalidInput, match=r"(?s)^ax is .*, but must be a plain matplotlib Axes"):
         plots.hit_rate(ax=wrong)
 
     assert [len(each.containers) for each in axes] == [0, 0]
@@ -367,7 +373,7 @@ class TestEveryChart:
 
     def test_what_is_no_axes_is_an_error(self, make, chart):
         """Anything else for `ax` is named, and leaves no figure behind."""
-        with pytest.raises(InvalidInput, match=r"^ax is 5, but must be a matplotlib Axes"):
+        with pytest.raises(InvalidInput, match=r"^ax is 5, but must be a plain matplotlib Axes"):
             chart(make().plot, ax=5)
         assert plt.get_fignums() == []
 

@@ -281,6 +281,26 @@ class TestHitRate:
         assert result["requests"].to_list() == [2, 0, 1, 2, 0, 1]
         assert result["cumulative"].fillna(-1).to_list() == [1 / 2, 1 / 2, 1.0, 2 / 3, -1, 1.0]
 
+    def test_many_symbols_have_fewer_bins(self):
+        """However many symbols there are, by default there are no more bins than fit into memory."""
+        telemetry = Telemetry(max_events=60_000)
+        for n in range(60_000):
+            telemetry.record("get", "prices", f"S{n}", "memory", 1, 24, 0.0)
+
+        assert len(hit_rate_frame(telemetry, by="symbol")) <= 1_100_000
+
+    @pytest.mark.parametrize(("window", "seconds"), [("1d", 86400), ("2 d", 172800), ("1500ns", 2e-6)])
+    def test_spellings(self, window, seconds):
+        """Days may be spelt as they always were, and widths are rounded up to microseconds."""
+        result = hit_rate_frame(recorded([REQUESTS[0]]), window=window)
+
+        assert pd.Timedelta(result.index.freq).total_seconds() == seconds
+
+    def test_windows_of_a_history(self):
+        """A history is counted by the minute, and cannot be split finer."""
+        with pytest.raises(InvalidInput, match="at least 60 seconds"):
+            hit_rate_frame(recorded([]), window="1s", history=history_frame([]))
+
     def test_by_symbol_is_the_sum_of_all(self):
         """The requests of all symbols in a bin are those of the bin."""
         telemetry = recorded(REQUESTS)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradecache.clock import Clock
-from tradecache.telemetry import MAX_EVENTS, SERVED_BY, Bin, Event, Telemetry
+from tradecache.telemetry import MAX_BINS, MAX_EVENTS, SERVED_BY, Bin, Event, Telemetry, Timed, Together
 
 
 @pytest.fixture
@@ -164,6 +164,72 @@ def test_nobody_served_yet():
     assert seen == ["none"]
 
 
+def test_reads(telemetry):
+    """Reads are counted by the tier that answered, whatever the symbol; what is no read is not."""
+    for symbol in ("A", "B"):
+        telemetry.record("get", "prices", symbol, "memory", 1, 24, 0.0)
+    telemetry.record("bars", "bars 1d", "A", "disk", 5, 240, 0.0, True)
+    telemetry.record("put", "prices", "A", "disk", 1, 24, 0.0)
+    telemetry.record("warm", "prices", "A", "disk", 1, 24, 0.0)
+
+    reads = telemetry.reads()
+
+    assert reads.tiers == {"memory": 2, "disk": 1, "source": 0, "none": 0, "error": 0}
+    assert (reads.stale, reads.requests, reads.hits) == (1, 3, 3)
+    telemetry.reset()
+    assert telemetry.reads().requests == 0
+
+
+class TestTogether:
+    """Requests that are recorded with others."""
+
+    def timed(self, telemetry, together, symbol):
+        return Timed(telemetry, "bars", "bars 1d", symbol, together=together)
+
+    def test_at_the_end(self, telemetry):
+        """They are recorded when all of them have ended, each as it was served."""
+        with Together() as together:
+            for symbol in ("A", "B"):
+                with self.timed(telemetry, together, symbol) as timed:
+                    timed.served("memory", rows=2, columns=5)
+            assert telemetry.events() == []
+
+        assert [(e.symbol, e.tier, e.rows, e.bytes) for e in telemetry.events()] == [
+            ("A", "memory", 2, 96),
+            ("B", "memory", 2, 96),
+        ]
+
+    def test_none_when_closed_in_the_middle(self, telemetry):
+        """None is recorded where they will be asked again."""
+
+        def work():
+            with Together() as together:
+                with self.timed(telemetry, together, "A"):
+                    pass
+                with self.timed(telemetry, together, "B"):
+                    yield
+
+        next(generator := work())
+        generator.close()
+
+        assert telemetry.events() == []
+
+    def test_an_error(self, telemetry):
+        """What raises is an error, and ends the others too."""
+
+        def work():
+            with Together() as together:
+                with self.timed(telemetry, together, "A") as timed:
+                    timed.served("disk", rows=1)
+                with self.timed(telemetry, together, "B"):
+                    raise ValueError("odd")
+
+        with pytest.raises(ValueError, match="odd"):
+            work()
+
+        assert [(e.symbol, e.outcome) for e in telemetry.events()] == [("A", "hit"), ("B", "error")]
+
+
 class TestBins:
     """What is kept for a history."""
 
@@ -218,6 +284,22 @@ class TestBins:
         self.record(binned)
 
         assert [each.requests for each in binned.take_bins()] == [1, 1]
+
+    def test_a_clock_that_was_ahead(self, binned, clock, minute):
+        """After the clock was far ahead for a while, requests are in the minutes that it shows then."""
+        clock.advance(86400)
+        self.record(binned)
+        clock.advance(-86400)
+        self.record(binned)
+
+        assert [each.start for each in binned.take_bins()] == [minute + 86400, minute]
+
+    def test_no_more_than_so_many_are_given_back(self, binned):
+        """Bins that can never be kept do not pile up."""
+        self.record(binned)
+        binned.give_back(binned.take_bins() * (MAX_BINS + 5))
+
+        assert len(binned.take_bins()) == MAX_BINS
 
     def test_without_bins(self, telemetry):
         """Where no history is kept, there are none."""

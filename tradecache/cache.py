@@ -203,7 +203,7 @@ class TradingDataCache:
             listed(symbols), start, end, interval=interval, source=source, refresh=refresh,
             layout=layout, on_error=on_error,
         )  # fmt: skip
-        answers = await self.desk.answers(asked, source=source)
+        answers = await self.desk.answers(asked, source=source, allow_stale=allow_stale)
         return hand_out(
             answers, self.desk.views, is_alone=isinstance(symbols, str), columns=columns, layout=layout,
             allow_stale=allow_stale, on_error=on_error,
@@ -402,7 +402,8 @@ class TradingDataCache:
         points = await self.book.lifetimes(wanted)
         is_folder = isinstance(self.stack.durable, LocalStore)
         spans = await self.desk.coverage(wanted, None, None, interval=None) if is_folder else None
-        return expiries_frame(points, spans, now=self.clock.now())
+        now = pd.Timestamp(self.clock.micros(), unit="us", tz="UTC")  # as expiries are told by
+        return expiries_frame(points, spans, now=now)
 
     async def occupancy(self) -> pd.DataFrame:
         """Return how much each tier holds, as `TradeCache.occupancy` describes."""
@@ -413,7 +414,7 @@ class TradingDataCache:
 
     def glance(self, *, recent: int = 0) -> Glance:
         """Return what can be seen without asking the folder, with the newest few requests."""
-        return glance_at(self.telemetry, self.stack.memory.occupancy(), recent=recent)
+        return glance_at(self.telemetry, self.stack.memory.occupancy, recent=recent)
 
     def reset_stats(self) -> None:
         """Begin all counters and events anew."""
@@ -425,9 +426,9 @@ class TradingDataCache:
         if self._closed:
             return
         self._closed = True
-        await self.desk.close()
         await self._history.close()
         self._stop_writing()
+        await self.desk.close()
         await self.stack.memory.destroy()
         if isinstance(self.stack.durable, LocalStore):
             self.stack.durable.close()

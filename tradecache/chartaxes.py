@@ -45,6 +45,9 @@ LEGEND_DROP = 36.0
 """How far below the Axes their legend begins, in points: there is room for the ticks' labels and the axis' one."""
 LEGEND_WIDTH, SAMPLE_WIDTH = 125, 12
 """How many characters a row of a legend has room for, and how many each sample of colour takes of them."""
+USUAL_WIDTH, LEAST_WIDTH, LEAST_HEIGHT = 8.0, 5.0, 3.0
+"""How wide a figure is in which so many have room, and how large one is at least below whose Axes a legend fits, in
+inches."""
 
 
 def axes_for(ax: object, *, height: float = 4.0) -> "Axes":
@@ -59,8 +62,8 @@ def axes_for(ax: object, *, height: float = 4.0) -> "Axes":
         import matplotlib.pyplot as plt
 
         return plt.subplots(figsize=(8, height), layout="constrained")[1]
-    if not isinstance(ax, Axes):
-        raise InvalidInput("ax", ax, "a matplotlib Axes (one of those that plt.subplots returns)")
+    if not isinstance(ax, Axes) or ax.name != "rectilinear":
+        raise InvalidInput("ax", ax, "a plain matplotlib Axes (one of those that plt.subplots returns)")
     return ax
 
 
@@ -85,7 +88,7 @@ def add_legend(axes: "Axes") -> None:
         legend = axes.legend(loc="best", fontsize="small")
     else:
         drop = ScaledTranslation(0, -LEGEND_DROP / 72, figure.dpi_scale_trans)
-        columns = LEGEND_WIDTH // (max(map(len, labels)) + SAMPLE_WIDTH)
+        columns = int(LEGEND_WIDTH * _width_of(axes) / USUAL_WIDTH) // (max(map(len, labels)) + SAMPLE_WIDTH)
         legend = axes.legend(
             loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=axes.transAxes + drop, fontsize="small",
             ncols=min(max(columns, 1), len(labels)), frameon=False,
@@ -97,7 +100,15 @@ def add_legend(axes: "Axes") -> None:
 def _has_room_below(axes: "Axes") -> bool:
     """Whether a legend below would be seen, and cover nothing."""
     figure = axes.get_figure(root=True)
-    return figure is not None and len(figure.axes) == 1 and figure.get_layout_engine() is not None
+    if figure is None or len(figure.axes) > 1 or figure.get_layout_engine() is None:
+        return False
+    return _width_of(axes) >= LEAST_WIDTH and figure.get_figheight() >= LEAST_HEIGHT
+
+
+def _width_of(axes: "Axes") -> float:
+    """Return how wide the figure or the part of one is that Axes are in, in inches."""
+    part, figure = axes.get_figure(root=False), axes.get_figure(root=True)
+    return float(part.bbox.width / figure.dpi) if part is not None and figure is not None else USUAL_WIDTH
 
 
 def write_in_middle(axes: "Axes", text: str) -> None:

@@ -26,7 +26,7 @@ from tradecache.ranges import Moment
 from tradecache.segments import LOCAL, SegmentStore, Series
 from tradecache.stack import Stack
 from tradecache.stores.local import LocalStore
-from tradecache.telemetry import Telemetry, Timed
+from tradecache.telemetry import Telemetry, Timed, Together
 from tradecache.timeline import Span, clipped
 from tradecache.views import Views
 
@@ -120,16 +120,27 @@ class BarDesk:
             for symbol in symbols
         ]
 
-    async def answers(self, requests: Sequence[Request], *, source: Any = None) -> list[Answer]:
+    async def answers(
+        self, requests: Sequence[Request], *, source: Any = None, allow_stale: bool = True
+    ) -> list[Answer]:
         """Answer several requests; what goes wrong with one is its answer's `error`."""
         if self.answers_at_once(requests, source=source):
-            return await self.answers_in_turn(requests, source=source)
+            return await self.answers_in_turn(requests, source=source, allow_stale=allow_stale)
         await asyncio.sleep(0)  # tasks need a loop, and `finish` has none
-        return self._noted(await asyncio.gather(*(self._answer(request, source) for request in requests)))
+        work = (self._answer(request, source, allow_stale=allow_stale) for request in requests)
+        return self._noted(await asyncio.gather(*work))
 
-    async def answers_in_turn(self, requests: Sequence[Request], *, source: Any = None) -> list[Answer]:
+    async def answers_in_turn(
+        self, requests: Sequence[Request], *, source: Any = None, allow_stale: bool = True
+    ) -> list[Answer]:
         """Answer several requests as `answers` does, without giving way to anybody if all `answers_at_once`."""
-        return self._noted([await self._answer(request, source) for request in requests])
+        with Together() as together:  # where one turns out to wait, all of them are asked again
+            return self._noted(
+                [
+                    await self._answer(request, source, allow_stale=allow_stale, together=together)
+                    for request in requests
+                ]
+            )
 
     def _noted(self, answers: list[Answer]) -> list[Answer]:
         self.last = [each.without_bars() for each in answers]  # with them more is in memory than may be
@@ -233,11 +244,21 @@ class BarDesk:
         for _, guard in self._guards.values():
             await guard.close()
 
-    async def _answer(self, request: Request, source: Any, *, operation: str = "bars") -> Answer:
+    async def _answer(
+        self,
+        request: Request,
+        source: Any,
+        *,
+        operation: str = "bars",
+        allow_stale: bool = True,
+        together: Together | None = None,
+    ) -> Answer:
         """Answer one request, and count it."""
         series = request.series
-        with Timed(self._telemetry, operation, bars_dataset(series.interval), series.symbol) as timed:
+        dataset = bars_dataset(series.interval)
+        with Timed(self._telemetry, operation, dataset, series.symbol, together=together) as timed:
             answer = await self._answer_or_error(request, source)
+            answer.is_partial |= answer.is_stale and not allow_stale
             rows, columns = answer.frame.shape
             if answer.is_partial:  # and nothing of it is handed out
                 timed.served("error", rows=0)

@@ -126,9 +126,9 @@ class TradeCache:
         answers = None
         if desk.answers_at_once(asked, source=source):
             with contextlib.suppress(Unfinished):  # it went out of memory this instant
-                answers = finish(desk.answers_in_turn(asked, source=source))
+                answers = finish(desk.answers_in_turn(asked, source=source, allow_stale=allow_stale))
         if answers is None:
-            answers = self._run(desk.answers(asked, source=source))
+            answers = self._run(desk.answers(asked, source=source, allow_stale=allow_stale))
         return hand_out(
             answers, desk.views, is_alone=isinstance(symbols, str), columns=columns, layout=layout,
             allow_stale=allow_stale, on_error=on_error,
@@ -388,8 +388,8 @@ class TradeCache:
 
         Returns:
             Index named after `by`; columns requests; hits (memory or disk answered; of writes: done), fetches
-            (a source was asked, and answered), misses (nobody had it), errors; stale (how many of the hits were no
-            longer fresh, because the source failed); hit_rate (hits / requests, 0 to 1, NaN before the first
+            (a source was asked, and answered), misses (nobody had it), errors; stale (how many were answered
+            with bars that are no longer fresh, because the source failed); hit_rate (hits / requests, 0 to 1, NaN before the first
             request, for what is no read and for sources); rows given or taken, rows_cached (how many of the rows
             read were in memory or on disk already), bytes (eight for each value and label); p50_us and p95_us
             (latency of the events remembered, waiting included, in microseconds).
@@ -406,7 +406,7 @@ class TradeCache:
             Index time (UTC, the request's end); columns operation ("get", "latest", "prices", "bars"; and what is no
             read: "warm", "put", "delete"), dataset ("prices", or "bars" and their interval), symbol ("" for several),
             tier that served it ("memory", "disk", "source", of bars the slowest that had a part; "none": nobody had
-            it; "error"), outcome ("hit"; "stale": a hit that is no longer fresh; "miss": memory and disk did not have
+            it; "error"), outcome ("hit"; "stale": a part of it is no longer fresh; "miss": memory and disk did not have
             all of it, and `tier` says whether a source did; "error"; of writes and warm-ups "done"), rows,
             rows_cached (how many of the rows read were in memory or on disk already), bytes (eight for each value
             and label), seconds.
@@ -438,7 +438,8 @@ class TradeCache:
         """Return the requests of this and of earlier sessions by the minute, as far as they were kept.
 
         They are kept while `settings.keep_history` says so: in the folder, every minute, when the cache is closed
-        and when the interpreter ends. What was counted since is lost when the process is killed.
+        and when the interpreter ends. What was counted since is lost when the process is killed, or ends by
+        `os._exit`, as workers of `multiprocessing` do.
 
         Returns:
             One row for each minute and kind of request, of all sessions together: index time (UTC, each minute's

@@ -1,9 +1,9 @@
 """What can be seen of a cache at a glance, without asking its folder?"""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from tradecache.telemetry import Event, Reads, Telemetry, reads_of
+from tradecache.telemetry import Event, Reads, Telemetry
 from tradecache.units import counted, spelt_bytes, spelt_rate
 
 
@@ -40,13 +40,14 @@ class Glance(NamedTuple):
         return [served / asked] if asked else []
 
 
-def glance_at(telemetry: Telemetry, memory: Mapping[str, int], *, recent: int = 0) -> Glance:
+def glance_at(telemetry: Telemetry, occupancy: Callable[[], Mapping[str, int]], *, recent: int = 0) -> Glance:
     """Return what there is to see, with the newest few requests.
 
     Args:
         telemetry: What was counted.
-        memory: The memory tier's `occupancy()`.
+        occupancy: The memory tier's `occupancy`.
         recent: How many requests.
     """
+    memory = occupancy()
     sizes = memory["bytes"], memory["max_bytes"], memory["entries"]
-    return Glance(reads_of(telemetry), *sizes, telemetry.last_events(recent))
+    return Glance(telemetry.reads(), *sizes, telemetry.last_events(recent))

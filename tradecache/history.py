@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ValidationError
 
 from tradecache.clock import Clock
-from tradecache.errors import TradeCacheError
 from tradecache.listing import entries_of
 from tradecache.naming import OF_HISTORY
 from tradecache.stack import Stack
@@ -16,6 +15,7 @@ from tradecache.telemetry import BIN_SECONDS, Bin, Telemetry
 
 log = logging.getLogger("tradecache")
 
+AT_ONCE = 500  # bins of one entry
 DIGITS = 13  # of milliseconds since the epoch, so that keys sort by time until the year 2286
 
 
@@ -53,18 +53,16 @@ class History:
         if self._keep is None or self._is_closed or os.getpid() != self._process:
             return
         bins = self._telemetry.take_bins()
-        if not bins:
-            return
-        self._written += 1
-        key = f"{round(bins[0].start * 1000):0{DIGITS}}.{self._session}.{self._written}"
-        value = Kept(bins=bins).model_dump(mode="json")
-        try:
-            await self._stack.retrying.put(key, value, collection=OF_HISTORY, ttl=self._keep)
-        except BaseException as error:
-            self._telemetry.give_back(bins)
-            if not isinstance(error, TradeCacheError):
-                raise
-            log.warning("the history of requests could not be written: %s", error)
+        while bins:
+            some, bins = bins[:AT_ONCE], bins[AT_ONCE:]
+            try:
+                await self._put(some)
+            except BaseException as error:
+                self._telemetry.give_back(some + bins)
+                if not isinstance(error, Exception):
+                    raise
+                log.warning("the history of requests could not be written: %s", error)
+                return
 
     async def read(self) -> list[Bin]:
         """Return what this and other sessions have counted, in order of time.
@@ -72,12 +70,18 @@ class History:
         Raises:
             NotEnumerable: When the durable store cannot list its keys.
         """
-        await self.write()
-        bins: list[Bin] = []
+        bins = self._telemetry.take_bins()
+        self._telemetry.give_back(bins)  # they are written in their own time
         for entry in await entries_of(self._stack, OF_HISTORY, clock=self._clock):
             bins += _bins_in(entry.key, entry.value)
         oldest = -float("inf") if self._keep is None else self._clock.epoch() - self._keep
         return sorted(each for each in bins if each.start + BIN_SECONDS > oldest)
+
+    async def _put(self, bins: Sequence[Bin]) -> None:
+        self._written += 1
+        key = f"{round(bins[0].start * 1000):0{DIGITS}}.{self._session}.{self._written}"
+        value = Kept(bins=list(bins)).model_dump(mode="json")
+        await self._stack.retrying.put(key, value, collection=OF_HISTORY, ttl=self._keep)
 
     async def close(self) -> None:
         """Write a last time."""

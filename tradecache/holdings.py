@@ -1,7 +1,6 @@
 """What does each tier hold, and until when? As frames."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 
 import pandas as pd
 
@@ -19,7 +18,7 @@ Sizes = Mapping[str, tuple[int, int]]
 """How many entries and bytes there are of each collection."""
 
 
-def expiries_frame(points: pd.DataFrame, spans: pd.DataFrame | None, *, now: datetime) -> pd.DataFrame:
+def expiries_frame(points: pd.DataFrame, spans: pd.DataFrame | None, *, now: pd.Timestamp) -> pd.DataFrame:
     """Return price points and spans of bars as one frame, one to a row, with what is left of their time.
 
     Args:
@@ -34,7 +33,7 @@ def expiries_frame(points: pd.DataFrame, spans: pd.DataFrame | None, *, now: dat
         parts.append(stored.assign(dataset=stored["interval"].map(bars_dataset)))
     names = [name for name in EXPIRIES if name != "ttl"]
     frame = pd.concat([part[names] for part in parts if len(part)] or [prices[names]], ignore_index=True)
-    return frame.assign(ttl=frame["expires_at"] - pd.Timestamp(now))[list(EXPIRIES)].astype(EXPIRIES)
+    return frame.assign(ttl=frame["expires_at"] - now)[list(EXPIRIES)].astype(EXPIRIES)
 
 
 def occupancy_frame(*, memory: Sizes, disk: Sizes | None, settings: Settings) -> pd.DataFrame:

@@ -39,6 +39,9 @@ STATES = {
 """Colour, colour of the hatch, and hatch of each state."""
 SERIES = ["symbol", "source", "interval"]
 MAX_ROWS = 40
+STORED = ("final", "fresh", "stale")
+LEAST_SPAN = 0.003
+"""Which part of the axis a span that is stored takes at least."""
 SOONEST = 1e-3
 UNTIL_NOTHING = (1.0, 7 * DAY)  # what the axis shows where nothing will expire
 RUG = 0.04  # of the height
@@ -67,11 +70,11 @@ def series_of(spans: pd.DataFrame, symbols: Sequence[str] | None) -> list[Series
 def draw_coverage(axes: "Axes", series: Sequence[Series], *, limits: Limits, bars: Mapping[str, Any]) -> None:
     """Draw a row for each series, with each span in the colour and hatch of its state."""
     drawn = series[: rows_on(axes, MAX_ROWS)]
+    _set_range(axes, series, limits)
     for state in STATES:
         found = [spans[spans["state"] == state] for _, spans in drawn]
         _draw_state(axes, state, {row: spans for row, spans in enumerate(found) if len(spans)}, bars)
     name_rows(axes, [name for name, _ in drawn])
-    _set_range(axes, series, limits)
     axes.set(xlabel="time (UTC)", ylabel="series")
     axes.set_title(f"Coverage (n = {len(series):,} series{left_out(len(series) - len(drawn), 'series')})")
     if not series:
@@ -84,11 +87,18 @@ def _draw_state(axes: "Axes", state: str, rows: Mapping[int, pd.DataFrame], bars
     from matplotlib.collections import PolyCollection
 
     colour, ink, hatch = STATES[state]
+    least = LEAST_SPAN * float(np.ptp(axes.get_xlim()))
     style = {"facecolor": colour, "edgecolor": ink, "hatch": hatch, "linewidth": 0.5 if hatch else 0}
     for number, (row, spans) in enumerate(rows.items()):
-        starts, ends = day_numbers(spans["start"]), day_numbers(spans["end"])
+        starts, widths = _places(spans, least=least if state in STORED else 0.0)
         options = styled(style | {"label": HIDDEN if number else state}, bars, artist=PolyCollection)
-        axes.broken_barh(list(zip(starts, ends - starts, strict=True)), (row - 0.35, 0.7), **options)
+        axes.broken_barh(list(zip(starts, widths, strict=True)), (row - 0.35, 0.7), **options)
+
+
+def _places(spans: pd.DataFrame, *, least: float) -> tuple[Floats, Floats]:
+    """Return where spans begin and how wide they are drawn: a minute among years would not be seen."""
+    starts, ends = day_numbers(spans["start"]), day_numbers(spans["end"])
+    return starts, np.maximum(ends - starts, least)
 
 
 def _set_range(axes: "Axes", series: Sequence[Series], limits: Limits) -> None:

@@ -10,6 +10,7 @@ from IPython.core.error import TryNext, UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class
 
+from tradecache.cache import TradingDataCache
 from tradecache.errors import CacheClosed, InvalidInput
 from tradecache.frames import TradeCache
 from tradecache.stats import By
@@ -59,11 +60,14 @@ class TradeCacheMagics(Magics):
         One that is named is meant also when it is closed, and so is the variable `cache`: else another one would be
         cleared in its place.
         """
-        caches = _caches(self.shell.user_ns)
-        if name is not None and name not in caches:
-            raise UsageError(f"{name} is no TradeCache")
-        if name is not None or USUAL in caches:
-            return caches[name or USUAL]
+        namespace = self.shell.user_ns
+        wanted = namespace.get(USUAL if name is None else name)
+        if issubclass(type(wanted), TradeCache):
+            found: TradeCache = wanted
+            return found
+        if name is not None or issubclass(type(wanted), TradingDataCache):
+            raise UsageError(f"{name or USUAL} is no TradeCache, but a {type(wanted).__name__}")
+        caches = _caches(namespace)
         names = {id(cache): name for name, cache in caches.items() if not cache.core.is_closed}
         if not names:
             raise UsageError("there is no TradeCache here; make one: cache = tradecache.TradeCache(...)")
@@ -100,14 +104,14 @@ def complete(shell: InteractiveShell, event: SimpleNamespace) -> list[str]:
 
 def _caches(namespace: dict[str, Any]) -> dict[str, TradeCache]:
     """Return the variables that hold a cache, without those of IPython's own, such as `_` and `_1`."""
-    found = [(name, value) for name, value in namespace.items() if not name.startswith("_")]
+    found = [(name, value) for name, value in namespace.items() if not str(name).startswith("_")]
     # by its type: a proxy of something that is not there yet would raise if it were asked what it is
     return {name: value for name, value in found if issubclass(type(value), TradeCache)}
 
 
 def _words(line: str) -> list[str]:
-    """Split as a shell does, but leave backslashes alone: they are in paths."""
-    lexer = shlex.shlex(line, posix=True)
+    """Split as a shell does, but leave backslashes alone: they are in paths. A semicolon may stand at the end."""
+    lexer = shlex.shlex(line.rstrip().rstrip(";"), posix=True)  # which in a notebook hides what is returned
     lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""
     try:
         return list(lexer)

@@ -1,6 +1,7 @@
 """What does a cache do right now? A widget that shows it while cells run."""
 
 import atexit
+import functools
 import time
 import weakref
 from collections import deque
@@ -14,8 +15,7 @@ import traitlets
 from tradecache.bridge import shared_bridge
 from tradecache.cache import TradingDataCache
 from tradecache.errors import InvalidInput
-from tradecache.forks import fork_safe_lock
-from tradecache.glance import Glance
+from tradecache.glance import Glance, glance_at
 from tradecache.panel import STYLE, drawn
 
 SHORTEST, LONGEST = 0.05, 60.0  # seconds between two looks
@@ -60,12 +60,13 @@ class Monitor(anywidget.AnyWidget):
         _check("every", every, SHORTEST, LONGEST, kind=(int, float))
         _check("recent", recent, 0, MOST_RECENT, kind=int)
         super().__init__()
-        self.seen: Glance = cache.glance(recent=recent)
+        self._glance: Callable[[], Glance] = functools.partial(
+            glance_at, cache.telemetry, cache.stack.memory.occupancy, recent=recent
+        )  # not of the cache itself, which it must not keep alive
+        self.seen = self._glance()
         """What was seen last."""
         self.is_stopped = False
         self._cache = weakref.ref(cache)
-        self._recent = recent
-        self._looking = fork_safe_lock()
         self._line: deque[float] = deque(maxlen=TICKS)
         self._clock = clock
         self._changed = clock()
@@ -74,30 +75,27 @@ class Monitor(anywidget.AnyWidget):
         self._draw()
         self._stop = shared_bridge().every(every, self._look_again)
         self._gone = weakref.finalize(cache, self._stop)
-        atexit.register(_stop_now, weakref.ref(self))
+        _live.add(self)
 
     def look(self) -> None:
         """Show how things are now; with the cache gone or closed, stop."""
+        if self.is_stopped:
+            return
+        now = self._clock()
+        before, self.seen = self.seen, self._glance()
+        if self.seen != before:
+            self._changed = now
+            self._line += self.seen.rates_since(before)
+            self._draw()
+        self._place(is_plain=now - self._changed > QUIET)
         cache = self._cache()
         if cache is None or cache.is_closed:
             self._end()
-            return
-        now = self._clock()
-        with self._looking:
-            before, self.seen = self.seen, cache.glance(recent=self._recent)
-            has_changed = self.seen != before
-            if has_changed:
-                self._changed = now
-                self._line += self.seen.rates_since(before)
-        if has_changed:
-            self._draw()
-        self._place(is_plain=now - self._changed > QUIET)
 
     def stop(self) -> None:
         """Stop looking; the last state stays, as plain HTML."""
-        if not self.is_stopped:
-            self.look()
-            self._end()
+        self.look()
+        self._end()
 
     def close(self) -> None:
         """Stop looking, and take the widget away."""
@@ -105,8 +103,7 @@ class Monitor(anywidget.AnyWidget):
         super().close()
 
     async def _look_again(self) -> None:
-        if not self.is_stopped:
-            self.look()
+        self.look()
 
     def _draw(self) -> None:
         self.drawn = drawn(self.seen, list(self._line), is_live=not self.is_stopped)
@@ -123,6 +120,8 @@ class Monitor(anywidget.AnyWidget):
             return
         self.is_stopped = True
         self._gone.detach()
+        self._glance = functools.partial(_same, self.seen)  # lets go of what memory holds
+        _live.discard(self)
         self._stop()
         self._draw()
         self._is_plain = False  # so that what stands there is drawn anew
@@ -149,11 +148,18 @@ class Monitor(anywidget.AnyWidget):
         return f"<Monitor {self.seen.rate}{', stopped' if self.is_stopped else ''}>"
 
 
-def _stop_now(monitor: "weakref.ref[Monitor]") -> None:
-    """Stop a monitor while there still is somebody to send its last state to."""
-    there = monitor()
-    if there is not None:
-        there.stop()
+def _same(seen: Glance) -> Glance:
+    return seen
+
+
+_live: "weakref.WeakSet[Monitor]" = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Stop what goes on while there still is somebody to send its last state to."""
+    for monitor in list(_live):
+        monitor.stop()
 
 
 def _check(name: str, value: object, least: float, most: float, *, kind: Any) -> None:

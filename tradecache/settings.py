@@ -24,6 +24,7 @@ from tradecache.clock import MAX_TTL, SECOND
 from tradecache.errors import InvalidInput
 
 PREFIX = "TRADECACHE_"
+MAX_BYTES = 2**63 - 1
 THIRTY_DAYS = 30 * 86400.0
 SHOULD = "Input should be "  # how pydantic begins to say what is allowed
 
@@ -62,7 +63,7 @@ def _folder(value: object) -> Path:
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=MAX_TTL, allow_inf_nan=False)]
-Bytes = Annotated[ByteSize, Field(gt=0), WrapValidator(_bytes)]
+Bytes = Annotated[ByteSize, Field(gt=0, le=MAX_BYTES), WrapValidator(_bytes)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 

@@ -21,7 +21,6 @@ from tradecache.telemetry import (
     Telemetry,
     Tier,
     outcome_of,
-    reads_of,
 )
 from tradecache.wrappers import TierStatistics
 
@@ -305,7 +304,7 @@ def _width(
     """
     span = index.max() - index.min() if len(index) else pd.Timedelta(0)
     if window is None:
-        return max(span / 100, least).ceil("us")
+        return max(span / min(100, most), least).ceil("us")
     # pandas wants days to be spelt so
     spelt = re.sub(r"(?<=\d)\s*d$", "D", window) if isinstance(window, str) else window
     try:
@@ -315,7 +314,7 @@ def _width(
     lowest = max(span / most, narrowest)
     if not width >= lowest:
         raise InvalidInput("window", window, f"at least {lowest.total_seconds():g} seconds")
-    return width
+    return width.ceil("us")
 
 
 def counts_by_symbol(counts: Mapping[str, int], *, name: str) -> pd.Series:
@@ -369,7 +368,7 @@ def info_series(
 
 def totals(telemetry: Telemetry, points: TierStatistics) -> dict[str, int | float]:
     """Return how many reads there were and how many memory or disk answered, and what was written of points."""
-    reads = reads_of(telemetry)
+    reads = telemetry.reads()
     return {
         "total_gets": reads.requests,
         "cache_hits": reads.hits,

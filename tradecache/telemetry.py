@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 from tradecache.forks import fork_safe_lock
 
@@ -14,6 +14,7 @@ Outcome = Literal["hit", "stale", "miss", "error", "done"]
 READS = ("get", "latest", "prices", "bars")
 HITS = ("memory", "disk")
 MAX_EVENTS = 100_000
+MAX_BINS = 100_000
 BIN_SECONDS = 60.0
 CELL_BYTES = 8
 """What each value and each label of an index is counted as, whatever its type: to measure it would take longer."""
@@ -96,9 +97,6 @@ class Counts(NamedTuple):
         return self.rows - self.from_memory - self.from_disk if tier == last else mixed.get(tier, 0)
 
 
-NO_COUNTS = Counts(0, 0, 0, 0, 0)
-
-
 class Bin(NamedTuple):
     """The requests of one kind in `BIN_SECONDS` from `start` on, of whatever symbol."""
 
@@ -116,17 +114,17 @@ class Bin(NamedTuple):
 def outcome_of(operation: str, tier: str, *, is_stale: bool) -> Outcome:
     """Say what became of a request.
 
-    A read is a "hit" where memory or disk had all of it ("stale": but what they had is no longer fresh), else a
-    "miss", whether a source then had it or nobody. A write that found its entry is "done", and so is a warm-up. What
+    A read is a "hit" where memory or disk had all of it, else a "miss", whether a source then had it or nobody; it is
+    "stale" where a part of the answer is no longer fresh. A write that found its entry is "done", and so is a warm-up. What
     raised is an "error".
     """
     if tier == "error":
         return "error"
     if operation not in READS:
         return "miss" if tier == "none" else "done"
-    if tier not in HITS:
-        return "miss"
-    return "stale" if is_stale else "hit"
+    if is_stale:
+        return "stale"
+    return "hit" if tier in HITS else "miss"
 
 
 class Telemetry:
@@ -153,10 +151,12 @@ class Telemetry:
             deque(maxlen=max_events)
         )
         self._counts: dict[tuple[str, str, str, Tier, bool], list[int]] = {}
+        self._totals: dict[tuple[str, str, Tier, bool], list[int]] = {}
         self._bin_seconds = bin_seconds or 0.0
-        self._bin_end = -math.inf if bin_seconds else math.inf
+        self._bin_start = math.inf if bin_seconds else -math.inf
+        self._bin_end = math.inf
         self._bins: list[Bin] = []
-        self._binned: dict[tuple[str, str, Tier, bool], Counts] = {}
+        self._binned: dict[tuple[str, str, Tier, bool], list[int]] = {}
 
     def record(
         self,
@@ -174,7 +174,7 @@ class Telemetry:
         kind = (operation, dataset, symbol, tier, is_stale)
         with self._lock:
             now = self._now()
-            if now >= self._bin_end:
+            if not self._bin_start <= now < self._bin_end:
                 self._begin_bin(now)
             self._events.append(
                 (now, operation, dataset, symbol, tier, is_stale, rows, cached, size, seconds)
@@ -188,6 +188,13 @@ class Telemetry:
                 counts[2] += size
                 counts[3] += cached[0]
                 counts[4] += cached[1]
+            total = self._totals.get(kind[:2] + kind[3:])
+            if total is None:
+                self._totals[kind[:2] + kind[3:]] = [1, rows, size]
+            else:
+                total[0] += 1
+                total[1] += rows
+                total[2] += size
 
     def events(self) -> list[Event]:
         """Return the remembered events, oldest first."""
@@ -205,6 +212,16 @@ class Telemetry:
         with self._lock:
             return {Kind._make(kind): Counts._make(counts) for kind, counts in self._counts.items()}
 
+    def reads(self) -> "Reads":
+        """Return how many reads each tier answered, since the beginning or `reset`."""
+        tiers, stale = dict.fromkeys(get_args(Tier), 0), 0
+        with self._lock:
+            for (operation, _, tier, is_stale), (requests, *_) in self._totals.items():
+                if operation in READS:
+                    tiers[tier] += requests
+                    stale += requests * is_stale
+        return Reads(tiers, stale)
+
     def take_bins(self) -> list[Bin]:
         """Return what was counted since the last call, in bins, and forget it; the last bin may still grow."""
         with self._lock:
@@ -213,9 +230,9 @@ class Telemetry:
             return bins
 
     def give_back(self, bins: list[Bin]) -> None:
-        """Take bins back that could not be kept; the next `take_bins` has them again."""
+        """Take bins back that could not be kept; the next `take_bins` has them again, up to `MAX_BINS`."""
         with self._lock:
-            self._bins = bins + self._bins
+            self._bins = [*bins, *self._bins][-MAX_BINS:]
 
     def reset(self) -> None:
         """Forget everything but what is in bins."""
@@ -223,28 +240,24 @@ class Telemetry:
             self._end_bin()
             self._events.clear()
             self._counts.clear()
+            self._totals.clear()
             self._binned.clear()
 
     def _begin_bin(self, now: float) -> None:
         self._end_bin()
-        self._bin_end = now - now % self._bin_seconds + self._bin_seconds
+        self._bin_start = now - now % self._bin_seconds
+        self._bin_end = self._bin_start + self._bin_seconds
 
     def _end_bin(self) -> None:
         """Put what was counted since the last bin into one of its own."""
-        if not math.isfinite(self._bin_end):
+        if not math.isfinite(self._bin_start):
             return
-        start = self._bin_end - self._bin_seconds
-        totals: dict[tuple[str, str, Tier, bool], Counts] = {}
-        for (operation, dataset, _, tier, is_stale), counts in self._counts.items():
-            kind = (operation, dataset, tier, is_stale)
-            totals[kind] = _plus(totals.get(kind, NO_COUNTS), counts)
-        for kind, total in totals.items():
-            before = self._binned.get(kind, NO_COUNTS)
-            if total.requests > before.requests:
-                self._bins.append(
-                    Bin(start, *kind, *(a - b for a, b in zip(total[:3], before, strict=False)))
-                )
-        self._binned = totals
+        for kind, total in self._totals.items():
+            before = self._binned.get(kind, [0, 0, 0])
+            if total[0] > before[0]:
+                grown = (a - b for a, b in zip(total, before, strict=True))
+                self._bins.append(Bin(self._bin_start, *kind, *grown))
+                self._binned[kind] = list(total)
 
 
 class Reads(NamedTuple):
@@ -266,14 +279,23 @@ class Reads(NamedTuple):
         return sum(self.tiers[tier] for tier in HITS)
 
 
-def reads_of(telemetry: Telemetry) -> Reads:
-    """Return how many reads each tier answered, since the beginning or `reset`."""
-    tiers, stale = dict.fromkeys(get_args(Tier), 0), 0
-    for kind, counts in telemetry.counts().items():
-        if kind.operation in READS:
-            tiers[kind.tier] += counts.requests
-            stale += counts.requests * kind.is_stale
-    return Reads(tiers, stale)
+class Together:
+    """Records several requests when its block ends, or none of them when it is closed in the middle."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[Telemetry, tuple[Any, ...]]] = []
+
+    def add(self, telemetry: Telemetry, event: tuple[Any, ...]) -> None:
+        """Record an event later."""
+        self._events.append((telemetry, event))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not GeneratorExit:
+            for telemetry, event in self._events:
+                telemetry.record(*event)
 
 
 class Timed:
@@ -283,16 +305,22 @@ class Timed:
     """
 
     def __init__(
-        self, telemetry: Telemetry, operation: str, dataset: str, symbol: str, *, columns: int = 0
+        self,
+        telemetry: Telemetry,
+        operation: str,
+        dataset: str,
+        symbol: str,
+        *,
+        columns: int = 0,
+        together: Together | None = None,
     ) -> None:
         self._telemetry = telemetry
+        self._together = together
         self._columns = columns
         self._what = operation, dataset, symbol
-        self._tier: Tier = "none"
-        self._rows = 0
-        self._is_stale = False
-        self._cached = 0, 0
         self._began = 0.0
+        self._outcome: tuple[Any, ...] = ("none", 0, 0)
+        self._more: tuple[Any, ...] = ()
 
     def served(
         self,
@@ -304,27 +332,23 @@ class Timed:
         cached: tuple[int, int] = (0, 0),
     ) -> None:
         """Say who served it, and with how many rows, of as many columns as it was made with or of so many."""
-        self._tier, self._rows, self._is_stale, self._cached = tier, rows, is_stale, cached
-        self._columns = self._columns if columns is None else columns
+        size = size_of_rows(rows, self._columns if columns is None else columns)
+        self._outcome, self._more = (tier, rows, size), (is_stale, cached)
 
-    @property
-    def seconds(self) -> float:
-        """How long it has taken so far."""
-        return time.perf_counter() - self._began
+    def record(self) -> None:
+        """Record it now, or with the others."""
+        event = *self._what, *self._outcome, time.perf_counter() - self._began, *self._more
+        if self._together is None:
+            self._telemetry.record(*event)
+        else:
+            self._together.add(self._telemetry, event)
 
     def __enter__(self) -> Self:
         self._began = time.perf_counter()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._telemetry.record(
-                *self._what, self._tier, self._rows, size_of_rows(self._rows, self._columns), self.seconds,
-                self._is_stale, self._cached,
-            )  # fmt: skip
-        elif kind is not GeneratorExit:
-            self._telemetry.record(*self._what, "error", 0, 0, self.seconds)
-
-
-def _plus(counts: Counts, others: list[int]) -> Counts:
-    return Counts(*(a + b for a, b in zip(counts, others, strict=True)))
+        if kind is not None:
+            self._outcome, self._more = ("error", 0, 0), ()
+        if kind is not GeneratorExit:
+            self.record()

@@ -28,7 +28,7 @@ ROOM = 1.4  # for what is written beside the bars
 def checked_warm_up(name: str, frame: object) -> pd.DataFrame:
     """Return `frame` if it is what `warm()` returned."""
     if isinstance(frame, pd.DataFrame) and {*WARMED} <= {*frame.columns} and frame.index.is_unique:
-        return frame
+        return frame.fillna({"error": ""})  # as it is in one that was read from a CSV file
     raise InvalidInput(
         name, frame, f"a frame that `warm()` returned: index symbol, columns {', '.join(WARMED)}"
     )

@@ -13,6 +13,7 @@ from pydantic import ByteSize
 from tradecache import PriceData, Settings, TradeCache, TradingDataCache, warm_cache
 from tradecache.bridge import shared_bridge
 from tradecache.freshness import FixedTTL
+from tradecache.glance import Glance
 from tradecache.monitor import Monitor
 from tradecache.notebook import allow_nested_run
 from tradecache.samples import sample_points
@@ -152,6 +153,8 @@ async def awaited(core: TradingDataCache, frame: pd.DataFrame, folder: Path) -> 
     assert_type(core.hit_rate(history=await core.history()), pd.DataFrame)
     assert_type(await core.expiries(), pd.DataFrame)
     assert_type(await core.occupancy(), pd.DataFrame)
+    assert_type(core.glance(recent=3), Glance)
+    assert_type(core.is_closed, bool)
     assert_type(core.reset_stats, Callable[[], None])
     assert_type(core.settings, Settings)
     assert_type(await warm_cache(core, "AAPL"), pd.DataFrame)
