@@ -171,7 +171,7 @@ class Telemetry:
         cached: tuple[int, int] = (0, 0),
     ) -> None:
         """Count one request; `size` is in bytes, `cached` as in `Event`."""
-        kind = (operation, dataset, symbol, tier, is_stale)
+        kind, group = (operation, dataset, symbol, tier, is_stale), (operation, dataset, tier, is_stale)
         with self._lock:
             now = self._now()
             if not self._bin_start <= now < self._bin_end:
@@ -188,9 +188,9 @@ class Telemetry:
                 counts[2] += size
                 counts[3] += cached[0]
                 counts[4] += cached[1]
-            total = self._totals.get(kind[:2] + kind[3:])
+            total = self._totals.get(group)
             if total is None:
-                self._totals[kind[:2] + kind[3:]] = [1, rows, size]
+                self._totals[group] = [1, rows, size]
             else:
                 total[0] += 1
                 total[1] += rows
