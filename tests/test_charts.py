@@ -1,5 +1,6 @@
 """What the charts of latency, of what is stored and of warming show, asked of the Axes."""
 
+import io
 import itertools
 
 import matplotlib as mpl
@@ -535,3 +536,16 @@ def test_times_have_the_unit_that_suits_them(seconds, text):
 def test_sizes_have_the_unit_that_suits_them(size, text):
     """A size is written in the largest binary unit that it fills."""
     assert spelt_bytes(size) == text
+
+
+@pytest.mark.parametrize("size", [(8, 4), (8, 1.6), (4, 3), (2, 2), (3, 8)], ids=str)
+def test_figures_of_any_size(size):
+    """In a figure of any size a chart is drawn without a warning; in a small one the legend is on the Axes."""
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+
+    Plots(Asked("none", "disk", "memory", "memory")).hit_rate(ax=axes)
+    figure.savefig(io.BytesIO())
+
+    below = axes.get_legend().get_window_extent().y1 < axes.bbox.y0
+    assert below == (size[0] >= 5)

@@ -45,7 +45,7 @@ LEGEND_DROP = 36.0
 """How far below the Axes their legend begins, in points: there is room for the ticks' labels and the axis' one."""
 LEGEND_WIDTH, SAMPLE_WIDTH = 125, 12
 """How many characters a row of a legend has room for, and how many each sample of colour takes of them."""
-USUAL_WIDTH, LEAST_WIDTH, LEAST_HEIGHT = 8.0, 5.0, 3.0
+USUAL_WIDTH, LEAST_WIDTH, LEAST_HEIGHT = 8.0, 5.0, 1.5
 """How wide a figure is in which so many have room, and how large one is at least below whose Axes a legend fits, in
 inches."""
 
