@@ -549,3 +549,21 @@ def test_figures_of_any_size(size):
 
     below = axes.get_legend().get_window_extent().y1 < axes.bbox.y0
     assert below == (size[0] >= 5)
+
+
+def test_price_points_alone_were_warmed(make):
+    """A warm-up of symbols without bars says how many points there were."""
+    cache = make()
+    for _ in range(3):
+        cache.store_price("A", 1.0, 1)
+    axes = cache.plot.warming(cache.warm("A", progress=False))
+
+    assert "no bars were warmed (3 price points)" in said(axes)
+
+
+def test_nothing_that_expires(make):
+    """Where everything lives for ever, the chart of lives says so."""
+    cache = make()
+    cache.store_price("A", 1.0, 1)
+
+    assert "nothing expires" in said(cache.plot.ttl())

@@ -134,6 +134,8 @@ def draw_ttl(axes: "Axes", entries: pd.DataFrame, *, line: Mapping[str, Any]) ->
     axes.set_title(f"Time to live ({total}{left_out(len(counts) - MAX_LINES, 'datasets')})")
     if not len(entries):
         write_in_middle(axes, "nothing stored")
+    elif not len(coming):
+        write_in_middle(axes, "nothing expires")
     add_legend(axes)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from tradecache.chartaxes import HIDDEN, add_legend, height_of, label_of, name_rows, styled, write_in_middle
 from tradecache.errors import InvalidInput
 from tradecache.stats import WARMED
-from tradecache.units import spelt_seconds
+from tradecache.units import counted, spelt_seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,6 +54,8 @@ def draw_warming(axes: "Axes", warm_ups: Mapping[str, pd.DataFrame], *, bars: Ma
     axes.set_title(f"Warming (n = {len(symbols):,} symbols)\n{said}", fontsize="medium")
     if not symbols:
         write_in_middle(axes, "no symbols were warmed")
+    elif not most and (points := max(int(frame["points"].sum()) for frame in warm_ups.values())):
+        write_in_middle(axes, f"no bars were warmed ({counted(points, 'price point')})")
     add_legend(axes)
 
 
