@@ -1,9 +1,12 @@
 import signal
 
 import hypothesis
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 import stamina
 from clocks import FakeClock
+from matplotlib.figure import Figure
 
 from tradecache import TradeCache
 
@@ -41,3 +44,19 @@ def no_pauses():
     """Have failed requests not tried again after a pause."""
     with stamina.set_testing(True):
         yield
+
+
+@pytest.fixture
+def agg():
+    """Have charts drawn without a screen, and none left open."""
+    before = mpl.get_backend()
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+    plt.switch_backend(before)
+
+
+@pytest.fixture
+def ax():
+    """Axes of no pyplot figure."""
+    return Figure().subplots()

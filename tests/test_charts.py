@@ -3,7 +3,6 @@
 import io
 import itertools
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -29,18 +28,7 @@ from tradecache.warmcharts import WARM_UPS
 DAY = 86_400
 
 
-@pytest.fixture(autouse=True)
-def _agg():
-    before = mpl.get_backend()
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
-
-
-@pytest.fixture
-def ax():
-    return Figure().subplots()  # of no pyplot figure
+pytestmark = pytest.mark.usefixtures("agg")
 
 
 class Held:

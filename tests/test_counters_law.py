@@ -151,14 +151,20 @@ def test_what_fails_before_anybody_is_asked(tmp_path):
         assert cache.events()["outcome"].to_list() == ["error"]
 
 
-def test_stale_answers(tmp_path, clock, no_pauses):
-    """Bars that are handed out although they are stale are hits that say so."""
+@pytest.fixture
+def gone_stale(tmp_path, clock):
+    """Return a cache that has bars of A in March, of which today's are stale, and a source that is broken."""
     clock.now = clock.now.replace(month=3, day=15)
     cache, source, _ = new_cache(tmp_path, clock)
-    with cache:
-        cache.bars("A", "2024-03-01", "2024-03-15")
-        clock.advance(7200)
-        source.error = ConnectionError("broken")
+    cache.bars("A", "2024-03-01", "2024-03-15")
+    clock.advance(7200)
+    source.error = ConnectionError("broken")
+    return cache
+
+
+def test_stale_answers(gone_stale, no_pauses):
+    """Bars that are handed out although they are stale are hits that say so."""
+    with gone_stale as cache:
         with pytest.warns(UserWarning, match="not fresh"):
             cache.bars("A", "2024-03-01", "2024-03-15")
         row = cache.stats(by="operation").loc["bars"]
@@ -168,14 +174,9 @@ def test_stale_answers(tmp_path, clock, no_pauses):
         assert cache.events()["tier"].iloc[-1] == "disk"  # memory asks again after half an hour
 
 
-def test_stale_answers_that_are_refused(tmp_path, clock, no_pauses):
+def test_stale_answers_that_are_refused(gone_stale, no_pauses):
     """Where stale bars are not good enough, the request is an error, and gave nothing."""
-    clock.now = clock.now.replace(month=3, day=15)
-    cache, source, _ = new_cache(tmp_path, clock)
-    with cache:
-        cache.bars("A", "2024-03-01", "2024-03-15")
-        clock.advance(7200)
-        source.error = ConnectionError("broken")
+    with gone_stale as cache:
         with pytest.raises(TradeCacheError):
             cache.bars("A", "2024-03-01", "2024-03-15", allow_stale=False)
 

@@ -20,23 +20,12 @@ from tradecache.settings import Settings
 SERVED = ("none", "disk", "memory", "memory", "disk", "disk", "memory", "memory", "memory")
 
 
-@pytest.fixture(autouse=True)
-def _agg():
-    before = mpl.get_backend()
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
+pytestmark = pytest.mark.usefixtures("agg")
 
 
 @pytest.fixture
 def plots():
     return Plots(Asked(*SERVED))
-
-
-@pytest.fixture
-def ax():
-    return Figure().subplots()  # of no pyplot figure
 
 
 def test_bars_are_the_shares_of_the_tiers(plots, ax):
