@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from tradecache.bridge import loop_in_use
@@ -38,6 +37,8 @@ def allow_nested_run() -> None:
 
 def _installed(package: str) -> tuple[int, ...]:
     """Return the version of a package, () when it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return tuple(int(part) for part in re.findall(r"\d+", version(package))[:3])
     except PackageNotFoundError:
