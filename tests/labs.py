@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Error, Locator, Page, sync_playwright
 from scripts import environment
 
 PATIENCE = 90_000  # milliseconds that a notebook may take
+TRIES = 20
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -48,7 +49,16 @@ class Lab:
     def scroll_through(self) -> None:
         """Show every cell once: those far from sight are not drawn before."""
         for n in range(self.cells.count()):
-            self.cells.nth(n).scroll_into_view_if_needed()
+            self.show(self.cells.nth(n))
+
+    def show(self, place: Locator) -> None:
+        """Scroll to a place, and look for it again where JupyterLab has drawn it anew meanwhile."""
+        for _ in range(TRIES):
+            with contextlib.suppress(Error):
+                place.evaluate("found => found.scrollIntoView({block: 'center'})")
+                return
+            self.page.wait_for_timeout(100)
+        place.scroll_into_view_if_needed()
 
     def save(self) -> None:
         """Save the notebook, and wait until it is."""

@@ -32,7 +32,7 @@ def ran(tmp_path_factory):
         lab.command("Run", "Run All Cells")
         monitor = lab.page.locator(".jp-OutputArea-output .tradecache-monitor").first
         monitor.wait_for(state="attached", timeout=60_000)
-        monitor.scroll_into_view_if_needed()
+        lab.show(monitor)
         seen = [monitor.text_content()]
         for _ in range(12):
             lab.page.wait_for_timeout(250)
