@@ -20,6 +20,7 @@ from tradecache.telemetry import (
     Kind,
     Telemetry,
     Tier,
+    cached_of,
     outcome_of,
 )
 from tradecache.wrappers import TierStatistics
@@ -108,7 +109,8 @@ def stats_frame(telemetry: Telemetry, *, by: str = "tier") -> pd.DataFrame:
             row = table.setdefault(getattr(kind, by), _no_requests())
             _add(row, _outcome(kind), counts, rows=counts.rows)
             row["stale"] += counts.requests * kind.is_stale
-            row["rows_cached"] += rows_cached(kind, counts)
+            cached = counts.from_memory, counts.from_disk
+            row["rows_cached"] += cached_of(kind.operation, kind.tier, rows=counts.rows, cached=cached)
     frame = _typed(table, by)
     if by == "operation":
         frame.loc[~frame.index.isin(READS), "hit_rate"] = np.nan  # a write is done, or not
@@ -147,7 +149,7 @@ def _asked(kind: Kind) -> tuple[str, ...]:
 def _outcome_at(tier: str, kind: Kind, asked: Sequence[str]) -> str:
     """Return the column that a request counts in at one of the tiers that it came to."""
     if tier == kind.tier:
-        return "fetches" if tier == "source" else "hits"
+        return _outcome(kind)
     return "errors" if kind.tier == "error" and tier == asked[-1] else "misses"
 
 
@@ -156,13 +158,6 @@ def _add(row: dict[str, int], outcome: str, counts: Counts, *, rows: int) -> Non
     row[outcome] += counts.requests
     row["rows"] += rows
     row["bytes"] += counts.bytes * rows // max(counts.rows, 1)
-
-
-def rows_cached(kind: Kind, counts: Counts) -> int:
-    """Return how many of the rows that were read were in memory or on disk already."""
-    if kind.operation not in READS or kind.tier not in PASSED:
-        return 0
-    return counts.rows if kind.tier in HITS else counts.from_memory + counts.from_disk
 
 
 def _no_requests() -> dict[str, int]:

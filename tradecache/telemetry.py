@@ -60,9 +60,7 @@ class Event(NamedTuple):
     @property
     def rows_cached(self) -> int:
         """How many of the rows that were read were in memory or on disk already."""
-        if self.operation not in READS:
-            return 0
-        return self.rows if self.tier in HITS else sum(self.cached)
+        return cached_of(self.operation, self.tier, rows=self.rows, cached=self.cached)
 
     @property
     def outcome(self) -> Outcome:
@@ -109,6 +107,13 @@ class Bin(NamedTuple):
     requests: int
     rows: int
     bytes: int
+
+
+def cached_of(operation: str, tier: str, *, rows: int, cached: tuple[int, int]) -> int:
+    """Return how many of the rows that were read were in memory or on disk already; `cached` as in `Event`."""
+    if operation not in READS:
+        return 0
+    return rows if tier in HITS else sum(cached)
 
 
 def outcome_of(operation: str, tier: str, *, is_stale: bool) -> Outcome:
