@@ -7,6 +7,7 @@ import pytest
 import stamina
 from clocks import FakeClock
 from matplotlib.figure import Figure
+from servers import PostgresServer, RedisServer, S3Server
 
 from tradecache import TradeCache
 
@@ -37,6 +38,33 @@ def make(tmp_path, clock):
     yield make
     for cache in made:
         cache.close()
+
+
+@pytest.fixture(autouse=True)
+def _budgets_of_its_own(tmp_path, monkeypatch):
+    """Have no test wait for the requests of another one."""
+    monkeypatch.setenv("TRADECACHE_BUDGET_DIR", str(tmp_path / "budgets"))
+
+
+@pytest.fixture
+def redis_server():
+    """Redis, which the test may kill."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """PostgreSQL for all tests, which take a database or a table of their own."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """Moto's S3 for all tests."""
+    with S3Server() as server:
+        yield server
 
 
 @pytest.fixture

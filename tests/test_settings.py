@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tradecache.credentials import SecretKey, SecretURL
 from tradecache.errors import InvalidInput
 from tradecache.settings import PREFIX, Settings
 
 MIB = 1024**2
+KEYS = ("A" * 43 + "=", "B" * 42 + "A=")
 DEFAULTS = {
     "memory_bytes": 256 * MIB,
     "memory_ttl": 1800.0,
@@ -26,6 +28,11 @@ DEFAULTS = {
     "retry_delay": 0.05,
     "retry_max_delay": 2.0,
     "keep_history": None,
+    "memory_url": None,
+    "team_url": None,
+    "archive_url": None,
+    "encryption_key": (),
+    "hashed_names": False,
     "log_level": "DEBUG",
 }
 SPELT = {  # setting: as written in the environment, as it is then
@@ -42,6 +49,12 @@ SPELT = {  # setting: as written in the environment, as it is then
     "retry_delay": ("0.001", 0.001),
     "retry_max_delay": ("1", 1.0),
     "keep_history": ("86400", 86400.0),
+    "memory_url": ("redis://me:word@host:6379/0", SecretURL("redis://me:word@host:6379/0")),
+    "team_url": ("s3://bucket?region=x", SecretURL("s3://bucket?region=x")),
+    "archive_url": ("postgresql://host/prices", SecretURL("postgresql://host/prices")),
+    "encryption_key": (f"{KEYS[0]}, {KEYS[1]}", tuple(map(SecretKey, KEYS))),
+    "hashed_names": ("false", False),
+    "budget_dir": ("/somewhere/shared", Path("/somewhere/shared")),
     "log_level": ("warning", "WARNING"),
 }
 SIZES = ("memory_bytes", "disk_bytes", "max_entry_bytes")
@@ -59,7 +72,11 @@ def test_defaults(monkeypatch, tmp_path):
     """Without arguments and variables every setting is what the README's table says."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
-    assert Settings().model_dump() == {"cache_dir": tmp_path / "tradecache", **DEFAULTS}
+    assert Settings().model_dump() == {
+        "cache_dir": tmp_path / "tradecache",
+        "budget_dir": tmp_path / "tradecache" / "budgets",
+        **DEFAULTS,
+    }
 
 
 @pytest.mark.parametrize("name", SPELT)

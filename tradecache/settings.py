@@ -11,16 +11,18 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     Field,
+    SecretStr,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tradecache.cards import settings_card
 from tradecache.clock import MAX_TTL, SECOND
+from tradecache.credentials import SecretKey, SecretURL, checked_key, checked_url
 from tradecache.errors import InvalidInput
 
 PREFIX = "TRADECACHE_"
@@ -60,6 +62,24 @@ def _folder(value: object) -> Path:
     if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
         raise PydanticCustomError("folder", SHOULD + "the path of a folder")
     return Path(value).expanduser().absolute()  # the same folder also after an `os.chdir`
+
+
+REDIS = ("redis", "rediss", "valkey", "valkeys")
+
+
+def _url(field: str, *schemes: str) -> BeforeValidator:
+    return BeforeValidator(lambda value: None if value is None else checked_url(field, value, schemes))
+
+
+def _keys(value: object) -> object:
+    """Take one key, several, or several in a text with commas between them, as a variable spells them."""
+    if value is None:
+        return ()
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, str):
+        value = [each.strip() for each in value.split(",")]
+    return tuple(map(checked_key, value)) if isinstance(value, (list, tuple)) else (checked_key(value),)
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=MAX_TTL, allow_inf_nan=False)]
@@ -113,6 +133,23 @@ class Settings(BaseSettings):
     keep_history: Annotated[Seconds | None, BeforeValidator(_kept)] = None
     """For how long counts of requests are kept in the folder, for `history()`: seconds, a timedelta, or True
     for thirty days; None: only while the process runs."""
+    memory_url: Annotated[SecretURL | None, _url("memory_url", *REDIS)] = None
+    """A Redis or Valkey server as the memory tier of price points, which several processes and machines share
+    ("redis://host:6379/0"); frames stay in the memory of the process, too. None: only there."""
+    team_url: Annotated[SecretURL | None, _url("team_url", *REDIS, "postgresql", "s3", "file")] = None
+    """Where a team keeps final bars, which is asked before a source is ("redis://host/1",
+    "postgresql://user@host/database", "s3://bucket", "file:///shared/folder"); None: nowhere."""
+    archive_url: Annotated[SecretURL | None, _url("archive_url", "postgresql")] = None
+    """A PostgreSQL database with a plain table of final bars, which is asked before a source is; None: none."""
+    encryption_key: Annotated[tuple[SecretKey, ...], NoDecode, BeforeValidator(_keys)] = ()
+    """The key with which everything is encrypted that leaves the process; of several the first one, and the others
+    are for what was written before (`tradecache rekey`). Empty: nothing is."""
+    hashed_names: bool = False
+    """With a key: whether file names, collections and keys of servers show hashes instead of symbols."""
+    budget_dir: Annotated[Path, BeforeValidator(_folder)] = Field(
+        default_factory=lambda: platformdirs.user_cache_path("tradecache", appauthor=False) / "budgets"
+    )
+    """The folder in which all processes of a machine count their requests to each source, whatever their cache is."""
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "DEBUG"
     """The level at which reads, writes and deletes by id on disk are logged; faults are always warnings."""
 
@@ -127,6 +164,14 @@ class Settings(BaseSettings):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002 - pydantic's signature
         """Return other settings, with `update` checked as any argument is."""
         return type(self)(**(self.model_dump() | dict(update or {})))
+
+    @model_validator(mode="after")
+    def _hidden_with_a_key(self) -> Self:
+        if self.hashed_names and not self.encryption_key:
+            raise InvalidInput(
+                "hashed_names", True, "False without an encryption_key, which the hashes are made with"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

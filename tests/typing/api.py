@@ -12,6 +12,7 @@ from pydantic import ByteSize
 
 from tradecache import PriceData, Settings, TradeCache, TradingDataCache, warm_cache
 from tradecache.bridge import shared_bridge
+from tradecache.credentials import SecretKey, SecretURL
 from tradecache.freshness import FixedTTL
 from tradecache.glance import Glance
 from tradecache.monitor import Monitor
@@ -192,6 +193,12 @@ def settings_object(settings: Settings) -> None:
     assert_type(settings.retry_delay, float)
     assert_type(settings.retry_max_delay, float)
     assert_type(settings.keep_history, float | None)
+    assert_type(settings.memory_url, SecretURL | None)
+    assert_type(settings.team_url, SecretURL | None)
+    assert_type(settings.archive_url, SecretURL | None)
+    assert_type(settings.encryption_key, tuple[SecretKey, ...])
+    assert_type(settings.hashed_names, bool)
+    assert_type(settings.budget_dir, Path)
     assert_type(settings.log_level, Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
     settings.retries = 1  # type: ignore[misc]
     Settings(memory="64MiB")  # type: ignore[call-arg]
