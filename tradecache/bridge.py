@@ -295,6 +295,31 @@ def _settle(future: "asyncio.Future[Any]", result: object, error: Exception | No
         future.set_exception(error)
 
 
+class PerLoop(Generic[T]):
+    """One thing for each event loop, made when a loop first needs it: connections belong to the loop that made them.
+
+    Args:
+        make: Makes one.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: dict[asyncio.AbstractEventLoop, T] = {}
+
+    def here(self) -> T:
+        """Return the one of the running loop."""
+        loop = asyncio.get_running_loop()
+        found = self._made.get(loop)
+        if found is None:
+            self._made = {each: thing for each, thing in self._made.items() if not each.is_closed()}
+            found = self._made[loop] = self._make()
+        return found
+
+    def take(self) -> T | None:
+        """Return the one of the running loop, if it was made, and forget it."""
+        return self._made.pop(asyncio.get_running_loop(), None)
+
+
 def loop_in_use() -> asyncio.AbstractEventLoop:
     """Return the loop that runs in this thread, or else, closed again, one of the kind that would be made."""
     try:

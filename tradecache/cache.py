@@ -430,6 +430,7 @@ class TradingDataCache:
         self._stop_writing()
         await self.desk.close()
         await self.stack.memory.destroy()
+        await self.stack.close()
         if isinstance(self.stack.durable, LocalStore):
             self.stack.durable.close()
 

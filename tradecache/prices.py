@@ -31,7 +31,7 @@ from tradecache.points import POINTS, Fault, Latest, columns_of, point_in, point
 from tradecache.ranges import Moment, first_moment, last_moment
 from tradecache.stack import Item, Stack
 from tradecache.steps import in_steps
-from tradecache.stores.local import Entry, LocalStore
+from tradecache.stores.local import Entry
 from tradecache.telemetry import SERVED_BY, Telemetry, Timed, size_of_rows
 
 log = logging.getLogger("tradecache")
@@ -146,8 +146,7 @@ class PriceBook:
 
     def answers_at_once(self, symbol: str, data_id: str) -> bool:
         """Whether `get` can be answered in any thread, without an event loop: by memory or by a folder."""
-        store = self._stack.durable
-        return isinstance(store, LocalStore) or self._stack.tiers.holds_all(
+        return self._stack.points_at_once or self._stack.tiers.holds_all(
             [checked_id(data_id)], collection=OF_POINTS + checked_symbol(symbol)
         )
 

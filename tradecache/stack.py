@@ -3,14 +3,20 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
 from tradecache.clock import Clock
+from tradecache.redisclient import redis_client, redis_errors, redis_faults, redis_store
+from tradecache.servers import Connected
 from tradecache.settings import Settings
+from tradecache.sharedmemory import Client, SharedMemory
 from tradecache.stores.hot import HotStore
 from tradecache.stores.local import LocalStore
+from tradecache.stores.safenames import SafeNames
+from tradecache.stores.trust import TrustMark
 from tradecache.tiers import Invalidating, TieredCache
 from tradecache.wrappers import TRANSIENT, OperationLog, Retry, SizeLimit, TierStatistics
 
@@ -46,6 +52,15 @@ class Stack:
     """The durable tier as small values are written to it: limit of size, statistics, log, retry, store."""
     disk_statistics: TierStatistics
     wrappers: tuple[TierStatistics, ...] = field(repr=False)
+    shared: SharedMemory | None = None
+    """The memory tier of small values where it is on a server."""
+    connections: tuple[Connected, ...] = field(default=(), repr=False)
+    """What has to be let go of at the end."""
+
+    @property
+    def points_at_once(self) -> bool:
+        """Whether small values can be had without waiting for a server."""
+        return self.shared is None and isinstance(self.durable, LocalStore)
 
     async def put_all(self, items: Sequence[Item], *, ttl: float | None) -> None:
         """Store values of several collections: all or none."""
@@ -55,6 +70,8 @@ class Stack:
                 await self.retrying.call(self.durable.put_all, items, ttl=ttl)
             else:
                 await self._put_or_undo(items, ttl=ttl)
+        if self.shared is not None:
+            await self._copied(self.shared, items, ttl=ttl)
         for collection, _, _ in items:
             self.points.statistics.get_collection(collection).put.increment()
 
@@ -69,6 +86,18 @@ class Stack:
             for collection, key in done:
                 await self.disk.delete(key, collection=collection)
             raise
+
+    async def _copied(self, shared: SharedMemory, items: Sequence[Item], *, ttl: float | None) -> None:
+        by_collection: dict[str, dict[str, Mapping[str, Any]]] = {}
+        for collection, key, value in items:
+            by_collection.setdefault(collection, {})[key] = value
+        for collection, values in by_collection.items():
+            await shared.copied(list(values), list(values.values()), collection=collection, ttl=ttl)
+
+    async def close(self) -> None:
+        """Let go of connections to servers."""
+        for connected in self.connections:
+            await connected.close()
 
     def reset_statistics(self) -> None:
         """Begin to count at zero in every tier."""
@@ -108,7 +137,23 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
         )
 
     tiers = tiered(disk)
-    points = TierStatistics(tiers)
+    wrappers = [counted_memory, counted_disk]
+    shared: SharedMemory | None = None
+    connections: tuple[Connected, ...] = ()
+    if settings.memory_url is not None:
+        server = redis_store(partial(redis_client, settings.memory_url))
+        counted_shared = TierStatistics(_on_server(server))
+        shared = SharedMemory(
+            disk,
+            counted_shared,
+            Client(f"the memory tier at {settings.memory_url}", redis_faults(), redis_errors()),
+            clock=clock,
+            memory_ttl=settings.memory_ttl,
+            mark=TrustMark(store.folder if isinstance(store, LocalStore) else None),
+            foreign_commits=foreign_commits,
+        )
+        connections, wrappers = (server,), [*wrappers, counted_shared]
+    points = TierStatistics(shared or tiers)
     frames = TierStatistics(tiered(counted_disk))
     return Stack(
         points=points,
@@ -120,8 +165,16 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
         retrying=retrying,
         disk=disk,
         disk_statistics=counted_disk,
-        wrappers=(points, frames, counted_memory, counted_disk),
+        wrappers=(points, frames, *wrappers),
+        shared=shared,
+        connections=connections,
     )
+
+
+def _on_server(server: AsyncKeyValue) -> AsyncKeyValue:
+    """Return a server's store with names that it keeps apart; what fails for a passing reason is tried once more."""
+    again = Retry(server, is_quiet=True, max_retries=1, initial_delay=0.01, retry_on=redis_faults())
+    return SafeNames(again, prefix="tradecache.")
 
 
 def _local_store(settings: Settings, *, clock: Clock) -> LocalStore:

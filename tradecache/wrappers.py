@@ -80,7 +80,14 @@ class Retry(RetryWrapper):
     """Tries again what failed for a passing reason, with exponential back-off.
 
     The first try of the two operations that matter is a plain call, which costs a fifth of the wrapper's.
+
+    Args:
+        is_quiet: Whether somebody else says what is wrong, once and not with each try.
     """
+
+    def __init__(self, key_value: AsyncKeyValue, *, is_quiet: bool = False, **options: Any) -> None:
+        super().__init__(key_value, **options)
+        self._level = logging.DEBUG if is_quiet else logging.WARNING
 
     async def ttl(
         self, key: str, *, collection: str | None = None
@@ -162,7 +169,8 @@ class Retry(RetryWrapper):
         await asyncio.sleep(0)  # where no loop runs (`bridge.finish`), the work is given up here
         for attempt in range(self.max_retries):
             delay = self._calculate_delay(attempt)
-            log.warning("%s; trying again in %.2f s (%d of %d)", fault, delay, attempt + 1, self.max_retries)
+            tries = attempt + 1, self.max_retries
+            log.log(self._level, "%s; trying again in %.2f s (%d of %d)", fault, delay, *tries)
             await asyncio.sleep(delay)
             try:
                 return await operation(*args, **options)

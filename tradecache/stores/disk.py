@@ -25,6 +25,19 @@ def create_private(path: Path) -> None:
             temporary.unlink()
 
 
+def replace_private(path: Path, content: bytes) -> None:
+    """Write a file for its owner only, in the place of the one that is there: all of it or nothing."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def quarantined(folder: Path, path: Path) -> Path:
     """Move a file below `folder` to its `quarantine/`, under a name that is not taken, and return it."""
     place = folder / QUARANTINE

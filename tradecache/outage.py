@@ -1,0 +1,64 @@
+"""Does a shared server answer, and when is it worth asking again?"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from tradecache.units import spelt_seconds
+
+log = logging.getLogger("tradecache")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0  # seconds until one caller asks again; each pause is twice as long
+
+
+class Outage:
+    """Keeps a server that is down from holding anybody up: one warning, then silence until it is back.
+
+    While it lasts nobody asks the server, but one caller after each pause, who finds out whether it is over.
+
+    Args:
+        what: The server, as a sentence names it, without secrets.
+        instead: What is done meanwhile: "reads and writes go on from disk".
+        monotonic: Seconds of a clock that never runs backwards.
+    """
+
+    def __init__(self, what: str, *, instead: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.what = what
+        self._instead = instead
+        self._monotonic = monotonic
+        self._began: float | None = None
+        self._next_try = 0.0
+        self._pause = FIRST_PAUSE
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it lasts, as far as anybody knows."""
+        return self._began is not None
+
+    def may_try(self) -> bool:
+        """Whether the server may be asked: where all is well, and by one caller after each pause."""
+        if self._began is None:
+            return True
+        now = self._monotonic()
+        if now < self._next_try:
+            return False
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._next_try = now + self._pause
+        return True
+
+    def failed(self, error: BaseException) -> None:
+        """Note that it did not answer, and say so if it is the first time."""
+        if self._began is not None:
+            return
+        self._began = self._monotonic()
+        self._pause = FIRST_PAUSE
+        self._next_try = self._began + self._pause
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        log.warning("%s does not answer (%s): %s until it does", self.what, reason, self._instead)
+
+    def went_well(self) -> None:
+        """Note that it answered."""
+        if self._began is None:
+            return
+        lasted, self._began = self._monotonic() - self._began, None
+        log.info("%s answers again, after %s", self.what, spelt_seconds(lasted))

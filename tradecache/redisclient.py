@@ -1,0 +1,66 @@
+"""How is a Redis or Valkey server reached, so that it can neither hold anybody up nor end a program?"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tradecache.credentials import SecretURL
+from tradecache.errors import MissingDependency
+from tradecache.servers import Connected, Connection
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+PATIENCE = 0.25  # seconds for an answer, or a connection; a healthy server takes a thousandth of it
+CONNECTIONS = 32  # for more at once wait for one; the client's own pool would raise
+
+
+def redis_client(url: SecretURL, *, patience: float = PATIENCE) -> "Redis":
+    """Return a client of redis-py for a URL `redis://`, `rediss://`, `valkey://` or `valkeys://`.
+
+    It never tries again by itself, and gives up after `patience` seconds.
+
+    Raises:
+        MissingDependency: Without the extra `redis`.
+        InvalidInput: For a URL that redis-py does not take.
+    """
+    try:
+        from redis.asyncio import BlockingConnectionPool, Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+    except ImportError as error:
+        raise MissingDependency("redis", "redis") from error
+    pool: Any = BlockingConnectionPool.from_url(
+        url.get_secret_value().replace("valkey", "redis", 1),
+        max_connections=CONNECTIONS,
+        timeout=None,  # for a free connection: those before us have a limit of their own
+        socket_timeout=patience,
+        socket_connect_timeout=patience,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+    )
+    return Redis.from_pool(pool)
+
+
+def redis_faults() -> tuple[type[Exception], ...]:
+    """Return what redis-py raises where trying again may help: its errors are not the built-in ones."""
+    from redis import exceptions
+
+    return exceptions.ConnectionError, exceptions.TimeoutError, ConnectionError, TimeoutError
+
+
+def redis_errors() -> tuple[type[Exception], ...]:
+    """Return everything that redis-py raises when a server does not do as it is asked."""
+    from redis.exceptions import RedisError
+
+    return RedisError, OSError
+
+
+def redis_store(client: Callable[[], "Redis"]) -> Connected:
+    """Return py-key-value's store on a server, with clients made by `client`."""
+    from key_value.aio.stores.redis import RedisStore
+
+    def connect() -> Connection:
+        one = client()
+        return Connection(RedisStore(client=one), one.aclose)
+
+    return Connected(connect)

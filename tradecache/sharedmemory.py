@@ -1,0 +1,254 @@
+"""How do processes and machines share one memory tier on a server that may be away at any time?"""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, SupportsFloat, TypeVar
+
+from key_value.aio.protocols.key_value import AsyncKeyValue
+from key_value.aio.wrappers.passthrough_cache import PassthroughCacheWrapper
+from pydantic import ValidationError
+
+from tradecache.clock import Clock, checked_ttl, lifetime
+from tradecache.outage import Outage
+from tradecache.stores.trust import Stamp, TrustMark
+from tradecache.stores.values import FRAME
+from tradecache.telemetry import SERVED_BY
+
+T = TypeVar("T")
+
+log = logging.getLogger("tradecache")
+
+SPARE = 1.0  # seconds that a server keeps a copy longer: whether it still counts is told by the copy itself
+AT_ONCE = 500  # copies of one round trip
+
+
+class Client(NamedTuple):
+    """What is known of a server and of its client.
+
+    Attributes:
+        where: The server, as a sentence names it, without secrets.
+        faults: What the client raises when the server does not answer.
+        errors: What it raises at all.
+    """
+
+    where: str
+    faults: tuple[type[Exception], ...]
+    errors: tuple[type[Exception], ...]
+
+
+class SharedMemory(PassthroughCacheWrapper):
+    """A server's memory in front of a durable store, for entries that are written once and then only deleted.
+
+    What one process writes or deletes, others see with their next read. A copy carries when it expires, so that
+    a server's own coarse times do not matter, and the mark of the folder that it was made of (see `TrustMark`).
+    When the server is away, slow or full, nothing raises: the durable store is asked, and told, as if there were
+    no server. What could not be deleted from it then is distrusted at once by all who use the folder, and
+    deleted when it is back.
+
+    Args:
+        durable: The store that counts.
+        shared: A store on the server.
+        client: What is known of the server.
+        clock: What time it is.
+        memory_ttl: Seconds after which a copy counts for nothing.
+        mark: Which copies of the folder are trusted.
+        foreign_commits: Returns a number that grows when another process has written to the durable store.
+    """
+
+    def __init__(
+        self,
+        durable: AsyncKeyValue,
+        shared: AsyncKeyValue,
+        client: Client,
+        *,
+        clock: Clock,
+        memory_ttl: float,
+        mark: TrustMark,
+        foreign_commits: Callable[[], int],
+    ) -> None:
+        super().__init__(durable, shared, maximum_ttl=memory_ttl, missing_ttl=memory_ttl)
+        self._shared = shared
+        self._client = client
+        self._clock = clock
+        self._memory_ttl = memory_ttl
+        self._mark = mark
+        self._foreign_commits = foreign_commits
+        self._deletes = 0
+        self._owed: dict[str | None, set[str]] = {}
+        self.outage = Outage(client.where, instead="reads and writes go on from disk")
+        """Whether the server answers."""
+        self.refusal = Outage(f"a write to {client.where}", instead="what is written is on disk only")
+        """Whether it takes values."""
+
+    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+        """Return the value from the server, else from the durable store, of which the server then has a copy."""
+        value = await self._copy(key, collection)
+        if value is not None:
+            SERVED_BY.set("memory")
+            return value
+        stamp, changes = self._mark.stamp(), self._changes()
+        value, ttl = await self.primary_key_value.ttl(key, collection=collection)
+        SERVED_BY.set("none" if value is None else "disk")
+        if value is not None and FRAME not in value:
+            await self._fill([key], [value], collection=collection, ttl=ttl, stamp=stamp)
+            if (
+                self._changes() != changes
+                and await self.primary_key_value.get(key, collection=collection) is None
+            ):
+                await self._forget([key], collection)  # it was deleted between the read and the copy
+        return value
+
+    async def get_many(
+        self, keys: Sequence[str], *, collection: str | None = None
+    ) -> list[dict[str, Any] | None]:
+        """Return one value for each key, in order."""
+        return [await self.get(key, collection=collection) for key in keys]
+
+    async def ttl(
+        self, key: str, *, collection: str | None = None
+    ) -> tuple[dict[str, Any] | None, float | None]:
+        """Return the value and the seconds it has left in the durable store."""
+        return await self.primary_key_value.ttl(key, collection=collection)
+
+    async def ttl_many(
+        self, keys: Sequence[str], *, collection: str | None = None
+    ) -> list[tuple[dict[str, Any] | None, float | None]]:
+        """Return value and seconds left for each key, in order."""
+        return await self.primary_key_value.ttl_many(keys, collection=collection)
+
+    async def put(
+        self,
+        key: str,
+        value: Mapping[str, Any],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        """Store a value durably, then on the server."""
+        seconds = checked_ttl(ttl)
+        await self.primary_key_value.put(key, value, collection=collection, ttl=seconds)
+        await self.copied([key], [value], collection=collection, ttl=seconds)
+
+    async def put_many(
+        self,
+        keys: Sequence[str],
+        values: Sequence[Mapping[str, Any]],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        """Store values durably, then on the server."""
+        seconds = checked_ttl(ttl)
+        await self.primary_key_value.put_many(keys, values, collection=collection, ttl=seconds)
+        await self.copied(keys, values, collection=collection, ttl=seconds)
+
+    async def delete(self, key: str, *, collection: str | None = None) -> bool:
+        """Delete a key from both."""
+        return bool(await self.delete_many([key], collection=collection))
+
+    async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
+        """Delete keys from both; return how many the durable store had."""
+        self._deletes += 1
+        try:
+            return await self.primary_key_value.delete_many(keys, collection=collection)
+        finally:  # whether or not it went well: an entry that is still there will be copied again
+            self._deletes += 1
+            await self._forget(keys, collection)
+
+    async def copied(
+        self,
+        keys: Sequence[str],
+        values: Sequence[Mapping[str, Any]],
+        *,
+        collection: str | None,
+        ttl: float | None,
+    ) -> None:
+        """Have the server keep copies of values that were stored durably just now."""
+        plain = [(key, value) for key, value in zip(keys, values, strict=True) if FRAME not in value]
+        stamp = self._mark.stamp()
+        for some in _in_parts(plain):
+            await self._fill(*zip(*some, strict=True), collection=collection, ttl=ttl, stamp=stamp)
+
+    def _changes(self) -> tuple[int, int]:
+        """Return numbers that differ once somebody may have deleted something."""
+        return self._deletes, self._foreign_commits()
+
+    async def _copy(self, key: str, collection: str | None) -> dict[str, Any] | None:
+        """Return the value of a copy that counts; None for none, and while the server is away."""
+        if not await self._may_ask():
+            return None
+        try:
+            found = await self._shared.get(key, collection=collection)
+        except self._client.faults as error:
+            self.outage.failed(error)
+            return None
+        except self._client.errors as error:
+            log.warning("%r in %r is no copy of ours: %s", key, collection, error)
+            return None
+        self.outage.went_well()
+        return None if found is None else self._live(found)
+
+    def _live(self, copy: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the value of a copy if it counts."""
+        try:
+            value, until, stamp = copy["value"], copy["until"], Stamp(**copy["stamp"])
+        except (KeyError, TypeError, ValidationError):
+            return None
+        is_live = isinstance(until, int) and self._clock.micros() < until and self._mark.trusts(stamp)
+        return value if is_live and isinstance(value, dict) else None
+
+    async def _fill(
+        self,
+        keys: Sequence[str],
+        values: Sequence[Mapping[str, Any]],
+        *,
+        collection: str | None,
+        ttl: float | None,
+        stamp: Stamp,
+    ) -> None:
+        left = self._memory_ttl if ttl is None else min(ttl, self._memory_ttl)
+        if left <= 0 or not self.refusal.may_try() or not await self._may_ask():
+            return
+        about = {"until": self._clock.micros() + lifetime(left), "stamp": stamp._asdict()}
+        copies = [{"value": dict(value), **about} for value in values]
+        try:
+            await self._shared.put_many(keys, copies, collection=collection, ttl=math.ceil(left) + SPARE)
+        except self._client.faults as error:
+            self.outage.failed(error)
+        except self._client.errors as error:
+            self.refusal.failed(error)
+        else:
+            self.outage.went_well()
+            self.refusal.went_well()
+
+    async def _forget(self, keys: Sequence[str], collection: str | None) -> None:
+        """Delete copies; where that fails nobody trusts them any more."""
+        if await self._may_ask() and await self._deleted(keys, collection):
+            return
+        self._mark.renew()
+        self._owed.setdefault(collection, set()).update(keys)
+
+    async def _may_ask(self) -> bool:
+        """Whether the server may be asked; when it is back, what it should have deleted is deleted first."""
+        if not self.outage.may_try():
+            return False
+        while self._owed:
+            collection, keys = self._owed.popitem()
+            if not await self._deleted(list(keys), collection):
+                self._owed.setdefault(collection, set()).update(keys)
+                return False
+        return True
+
+    async def _deleted(self, keys: Sequence[str], collection: str | None) -> bool:
+        try:
+            await self._shared.delete_many(keys, collection=collection)
+        except self._client.errors as error:
+            self.outage.failed(error)
+            return False
+        self.outage.went_well()
+        return True
+
+
+def _in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))
