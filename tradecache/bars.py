@@ -18,7 +18,8 @@ from tradecache.errors import StoreError, StoreFault, TradeCacheError
 from tradecache.fetching import Fetch, Fetched, end_of_bar
 from tradecache.flights import Flights, Landing
 from tradecache.intervals import Interval
-from tradecache.segments import LOCAL, Part, SegmentStore, Series, count_between, rows_between
+from tradecache.segments import LOCAL, Part, SegmentStore, Series, count_between, joined, rows_between
+from tradecache.shelving import Shelving
 from tradecache.stores.sizes import owned
 from tradecache.telemetry import HITS, SERVED_BY, Tier
 from tradecache.timeline import BARS, Range, Span, Timeline
@@ -26,7 +27,7 @@ from tradecache.views import Views
 
 ATTEMPTS = 5  # to read what was there a moment ago: it may be compacted meanwhile, or found damaged
 NOT_STORED = "not stored"
-SLOWEST_FIRST: tuple[Tier, ...] = ("source", "disk", "memory")
+SLOWEST_FIRST: tuple[Tier, ...] = ("source", "team", "disk", "memory")
 
 
 NOTHING = pd.DataFrame()
@@ -81,14 +82,14 @@ class Answer:
         return sum(span.rows for span in self.spans)
 
     @property
-    def cached(self) -> tuple[int, int]:
-        """How many rows memory and disk had, where another tier had to give the others."""
+    def cached(self) -> tuple[int, int, int]:
+        """How many rows each of `HITS` had, where another tier had to give the others."""
         slowest = self.tier
-        memory, disk = (
+        memory, disk, team = (
             sum(span.rows for span in self.spans if span.tier == tier) if tier != slowest else 0
             for tier in HITS
         )
-        return memory, disk
+        return memory, disk, team
 
     @property
     def tier(self) -> Tier:
@@ -116,8 +117,10 @@ class BarBook:
         flights: Flights,
         *,
         clock: Clock,
+        shelving: Shelving,
     ) -> None:
         self._segments = segments
+        self._shelving = shelving
         self._views = views
         self._flights = flights
         self._clock = clock
@@ -229,8 +232,8 @@ class BarBook:
         answer.error = landing.failure(ranges) if ranges else None
         if not ranges or answer.error is not None:
             return
-        fetch = Fetch(self._segments, request, provider, self._clock, look.timeline)
-        await fetch.all(ranges)
+        fetch = Fetch(self._segments, request, provider, self._clock, look.timeline, self._shelving)
+        await self._ask(fetch, ranges, asked)
         answer.requests += fetch.requests
         answer.fetched += fetch.rows
         answer.new |= fetch.new
@@ -241,6 +244,26 @@ class BarBook:
         else:
             landing.failed(fetch.error, ranges)
         await self._segments.tidy(request.series)
+
+    async def _ask(self, fetch: Fetch, ranges: Sequence[Range], asked: Look) -> None:
+        """Ask shelves, and the source for what is still needed then: no other machine at the same time."""
+        if not self._shelving:
+            await fetch.all(ranges)
+            return
+        left = await self._not_on_shelves(fetch, ranges, asked)
+        if not left:
+            return
+        async with self._shelving.alone(asked.request.series):
+            left = await self._not_on_shelves(fetch, left, asked)  # where another has put it meanwhile
+            if left:
+                await fetch.all(left)
+                await fetch.to_shelves()
+
+    async def _not_on_shelves(self, fetch: Fetch, ranges: Sequence[Range], asked: Look) -> Sequence[Range]:
+        """Return the ranges to ask the source for once what shelves know is stored."""
+        if asked.request.refresh or not await fetch.from_shelves(ranges):
+            return ranges
+        return (await self._look(asked.request, asked.provider)).to_ask(asked)
 
     async def _read(self, answer: Answer, asked: Look) -> bool:
         """Read what is stored; return whether that is all there should be."""
@@ -264,7 +287,7 @@ class BarBook:
                     frames.append(rows_between(frame, span.start, span.end))
             why = _why(span, look, answer.error)
             seconds = time.perf_counter() - began
-            if tier == "source" and span.segment is not None:
+            if span.segment is not None and span.segment.key in answer.new:
                 seconds += answer.new[span.segment.key].seconds
             answer.spans.append(Served(span.start, span.end, tier, why, rows, seconds))
         if not is_complete or (answer.error is None and look.to_ask(asked)):
@@ -296,7 +319,8 @@ class BarBook:
         if segment is None:
             return "none", None
         if segment.key in answer.new:
-            return "source", answer.new[segment.key].bars
+            new = answer.new[segment.key]
+            return new.tier, new.bars
         frame = await self._segments.frame(answer.series, segment)
         return SERVED_BY.get(), frame
 
@@ -363,12 +387,6 @@ class BarBook:
         """Whether a series is fetched in the background: not by a loop that has ended, or was the parent's."""
         task = self._refreshing.get(series)
         return task is not None and not task.done() and task.get_loop().is_running()
-
-
-def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return frames, of which each begins after the one before it, as one."""
-    with_rows = [frame for frame in frames if len(frame)] or list(frames[:1])
-    return with_rows[0] if len(with_rows) == 1 else pd.concat(with_rows)
 
 
 def _parts(spans: Sequence[Span]) -> list[Part]:

@@ -37,6 +37,7 @@ from tradecache.telemetry import BIN_SECONDS, Telemetry
 
 if TYPE_CHECKING:
     from tradecache.freshness import Freshness
+    from tradecache.shelving import Shelving
 
 WARMED_AT_ONCE = 8  # the source has its own limit, and no more need be open than that keeps busy
 
@@ -56,6 +57,8 @@ class TradingDataCache:
         settings: See `Settings`.
         clock: A callable that returns an aware datetime in UTC; the system's clock by default.
         durable: Any py-key-value store to use as the durable tier instead of a folder.
+        team: Any py-key-value store where a team keeps final bars, instead of `settings.team_url`; it is asked
+            before a source is, and stays yours to close.
 
     It may be used from several event loops and threads, and as an async context manager.
 
@@ -73,11 +76,14 @@ class TradingDataCache:
         settings: Settings | None = None,
         clock: Callable[[], datetime] | None = None,
         durable: AsyncKeyValue | None = None,
+        team: AsyncKeyValue | None = None,
     ) -> None:
         if not isinstance(settings, (Settings, type(None))):
             raise InvalidInput("settings", settings, "a tradecache.Settings")
         if not isinstance(durable, (AsyncKeyValue, type(None))):
             raise InvalidInput("durable", durable, "a store of py-key-value (an AsyncKeyValue)")
+        if not isinstance(team, (AsyncKeyValue, type(None))):
+            raise InvalidInput("team", team, "a store of py-key-value (an AsyncKeyValue)")
         asked = _checked_source(source)  # before a folder is made
         named: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
         if settings is None:
@@ -88,14 +94,18 @@ class TradingDataCache:
         self.clock = Clock(clock)
         self.stack = build_stack(chosen, clock=self.clock, durable=durable)
         keep = chosen.keep_history
-        self.telemetry = Telemetry(self.clock.epoch, bin_seconds=None if keep is None else BIN_SECONDS)
+        shelving = _shelving(chosen, clock=self.clock, team=team)
+        self.telemetry = Telemetry(
+            self.clock.epoch, bin_seconds=None if keep is None else BIN_SECONDS, has_team=bool(shelving)
+        )
         self._history = History(self.stack, self.telemetry, clock=self.clock, keep=keep)
         self.book = PriceBook(
             self.stack, clock=self.clock, telemetry=self.telemetry, default_ttl=chosen.default_ttl
         )
         self.desk = BarDesk(
-            self.stack, clock=self.clock, telemetry=self.telemetry, source=asked, freshness=freshness
-        )
+            self.stack, clock=self.clock, telemetry=self.telemetry, source=asked, freshness=freshness,
+            shelving=shelving,
+        )  # fmt: skip
         self._closed = False
         self._stop_writing: Callable[[], object] = _nothing
         if keep is not None:
@@ -484,6 +494,15 @@ def _checked_source(source: Any) -> Any:
     from tradecache.sources.catalog import as_source
 
     return as_source(source)
+
+
+def _shelving(settings: Settings, *, clock: Clock, team: AsyncKeyValue | None) -> "Shelving | None":
+    """Return the shared places of final bars; None where there are none, and nothing need be imported for them."""
+    if team is None and settings.team_url is None and settings.archive_url is None:
+        return None
+    from tradecache.places import shelving_of
+
+    return shelving_of(settings, clock=clock, team=team)
 
 
 def _nothing() -> None:

@@ -24,6 +24,7 @@ from tradecache.naming import bars_dataset
 from tradecache.provenance import Covered
 from tradecache.ranges import Moment
 from tradecache.segments import LOCAL, SegmentStore, Series
+from tradecache.shelving import Shelving
 from tradecache.stack import Stack
 from tradecache.stores.local import LocalStore
 from tradecache.telemetry import Telemetry, Timed, Together
@@ -46,6 +47,7 @@ class BarDesk:
         telemetry: Where requests are counted.
         source: Whom to ask where a call names nobody; None: nobody.
         freshness: Until when answers are fresh.
+        shelving: Shared places of final bars, asked before a source; None: there are none.
 
     Raises:
         InvalidInput: For what is no source, or no policy.
@@ -59,6 +61,7 @@ class BarDesk:
         telemetry: Telemetry,
         source: Any = None,
         freshness: "Freshness | None" = None,
+        shelving: Shelving | None = None,
     ) -> None:
         is_policy = callable(getattr(freshness, "verdict", None)) and not isinstance(freshness, type)
         if freshness is not None and not is_policy:
@@ -70,6 +73,7 @@ class BarDesk:
         self._clock = clock
         self._telemetry = telemetry
         self._freshness = freshness
+        self._shelving = shelving or Shelving([])
         self._guards: dict[Any, tuple[Any, Guard]] = {}
         self._providers: dict[tuple[Series, Guard], Provider] = {}
         self._calendars: dict[str, Calendar] = {}
@@ -90,7 +94,9 @@ class BarDesk:
         """The bars of single series."""
         if self._book is None:
             flights = Flights(self._segments.folder / "locks")
-            self._book = BarBook(self._segments, self.views, flights, clock=self._clock)
+            self._book = BarBook(
+                self._segments, self.views, flights, clock=self._clock, shelving=self._shelving
+            )
         return self._book
 
     def requests(
@@ -243,6 +249,7 @@ class BarDesk:
         self._segments.forget()
         for _, guard in self._guards.values():
             await guard.close()
+        await self._shelving.close()
 
     async def _answer(
         self,

@@ -46,6 +46,8 @@ class TradeCache:
         settings: See `Settings`.
         clock: A callable that returns an aware datetime in UTC; the system's clock by default.
         durable: Any py-key-value store to use as the durable tier instead of a folder.
+        team: Any py-key-value store where a team keeps final bars, instead of `settings.team_url`; it is asked
+            before a source is, and stays yours to close.
 
     >>> import tempfile
     >>> with TradeCache(tempfile.mkdtemp()) as cache:
@@ -63,10 +65,12 @@ class TradeCache:
         settings: Settings | None = None,
         clock: Callable[[], datetime] | None = None,
         durable: AsyncKeyValue | None = None,
+        team: AsyncKeyValue | None = None,
     ) -> None:
         self.core = TradingDataCache(
-            cache_dir, source=source, freshness=freshness, settings=settings, clock=clock, durable=durable
-        )
+            cache_dir, source=source, freshness=freshness, settings=settings, clock=clock, durable=durable,
+            team=team,
+        )  # fmt: skip
         self.settings = self.core.settings
         self._closed = False
 

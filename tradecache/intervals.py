@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 
@@ -52,8 +51,8 @@ class Interval:
         Weeks begin on Mondays, months on the first, quarters in January, April, July and October.
         """
         if self.months:
-            month = int(np.datetime64(moment, "us").astype("M8[M]").astype("int64"))
-            return _month_start(month - month % self.months)
+            month = month_of(moment)
+            return month_start(month - month % self.months)
         first = FIRST_MONDAY if self.text.endswith("wk") else 0
         return moment - (moment - first) % self.microseconds
 
@@ -61,7 +60,7 @@ class Interval:
         """Return the start of the bar after the one that contains a moment."""
         start = self.floor(moment)
         if self.months:
-            return _month_start(int(np.datetime64(start, "us").astype("M8[M]").astype("int64")) + self.months)
+            return month_start(month_of(start) + self.months)
         return start + self.microseconds
 
 
@@ -86,7 +85,13 @@ def interval_of(interval: str | timedelta | Interval) -> Interval:
     return found
 
 
-def _month_start(month: Any) -> int:
+def month_of(moment: int) -> int:
+    """Return the months since January 1970 of a moment (microseconds since the epoch)."""
+    return int(np.datetime64(moment, "us").astype("M8[M]").astype("int64"))
+
+
+def month_start(month: int) -> int:
+    """Return the first moment of a month, told by the months since January 1970."""
     return int(np.datetime64(month, "M").astype("M8[us]").astype("int64"))
 
 

@@ -14,7 +14,10 @@ class Look(NamedTuple):
 SERVED = {  # Okabe and Ito's colours, grey and black
     "memory": Look("#0072B2", "", "from memory"),
     "disk": Look("#E69F00", "//", "from disk"),
+    "team": Look("#56B4E9", "--", "from the team"),
     "source": Look("#009E73", "\\\\", "fetched"),
     "none": Look("#BBBBBB", "..", "missed"),
     "error": Look("#000000", "xx", "failed"),
 }
+STYLED = ("memory", "disk", "source", "none", "error", "team")
+"""In which order they take the styles of lines."""

@@ -20,7 +20,7 @@ from tradecache.chartaxes import (
     styled,
     write_in_middle,
 )
-from tradecache.palette import SERVED
+from tradecache.palette import SERVED, STYLED
 from tradecache.units import DAY, HOUR, spelt_seconds
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def draw_latency(axes: "Axes", reads: pd.DataFrame, *, by: str, line: Mapping[st
     counts = reads[by].value_counts()
     names = [tier for tier in SERVED if tier in counts.index] if by == "tier" else list(counts.index)
     for place, name in enumerate(names[:MAX_LINES]):
-        look = LINES[list(SERVED).index(name) if by == "tier" else place]
+        look = LINES[STYLED.index(name) if by == "tier" else place]
         _draw_quantiles(axes, name, reads.loc[reads[by] == name, "seconds"].to_numpy(), look, line)
     least, most = (reads["seconds"].min(), reads["seconds"].max()) if len(reads) else USUAL
     as_durations(axes, least=least, most=most)

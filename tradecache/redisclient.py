@@ -57,10 +57,10 @@ def redis_errors() -> tuple[type[Exception], ...]:
 
 def redis_store(client: Callable[[], "Redis"]) -> Connected:
     """Return py-key-value's store on a server, with clients made by `client`."""
-    from key_value.aio.stores.redis import RedisStore
+    from tradecache.redisstore import QuickRedisStore
 
     def connect() -> Connection:
         one = client()
-        return Connection(RedisStore(client=one), one.aclose)
+        return Connection(QuickRedisStore(client=one), one.aclose)
 
     return Connected(connect)

@@ -321,6 +321,12 @@ def rows_between(frame: pd.DataFrame, start: int, end: int) -> pd.DataFrame:
     return frame if last - first == len(frame) else frame.iloc[first:last]
 
 
+def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return frames, of which each begins after the one before it, as one."""
+    with_rows = [frame for frame in frames if len(frame)] or list(frames[:1])
+    return with_rows[0] if len(with_rows) == 1 else pd.concat(with_rows)
+
+
 def _places(frame: pd.DataFrame, start: int, end: int) -> tuple[int, int]:
     first, last = frame.index.asi8.searchsorted((start, end)).tolist()  # type: ignore[attr-defined]
     return first, last

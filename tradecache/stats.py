@@ -33,8 +33,8 @@ MICROSECOND = pd.Timedelta(1, "us")
 Window = str | float | timedelta
 """A width of time: seconds, a timedelta, or as pandas spells it."""
 
-PASSED = ("memory", "disk", "source")
-ASKED = {"get": HITS, "latest": ("disk",), "prices": ("disk",), "bars": PASSED}
+PASSED = ("memory", "disk", "team", "source")
+ASKED = {"get": ("memory", "disk"), "latest": ("disk",), "prices": ("disk",), "bars": PASSED}
 """Whom an operation asks, in turn. Questions about points by time go past memory, to disk."""
 
 COLUMNS = {
@@ -109,8 +109,7 @@ def stats_frame(telemetry: Telemetry, *, by: str = "tier") -> pd.DataFrame:
             row = table.setdefault(getattr(kind, by), _no_requests())
             _add(row, _outcome(kind), counts, rows=counts.rows)
             row["stale"] += counts.requests * kind.is_stale
-            cached = counts.from_memory, counts.from_disk
-            row["rows_cached"] += cached_of(kind.operation, kind.tier, rows=counts.rows, cached=cached)
+            row["rows_cached"] += cached_of(kind.operation, kind.tier, rows=counts.rows, cached=counts.cached)
     frame = _typed(table, by)
     if by == "operation":
         frame.loc[~frame.index.isin(READS), "hit_rate"] = np.nan  # a write is done, or not
@@ -121,16 +120,18 @@ def stats_frame(telemetry: Telemetry, *, by: str = "tier") -> pd.DataFrame:
 def _by_tier(telemetry: Telemetry) -> pd.DataFrame:
     """By tier: who was asked, who answered.
 
-    A tier is asked when those before it could not answer. There is a source only where bars were asked for.
+    A tier is asked when those before it could not answer. There is a team only where the cache has one, and a source
+    only where bars were asked for.
     """
-    table = {tier: _no_requests() for tier in HITS}
+    own = [tier for tier in HITS if tier != "team" or telemetry.has_team]
+    table = {tier: _no_requests() for tier in own}
     for kind, counts in telemetry.counts().items():
-        asked = _asked(kind)
+        asked = [tier for tier in _asked(kind) if tier in own or tier == "source"]
         for tier in asked:
             row = table.setdefault(tier, _no_requests())
             _add(row, _outcome_at(tier, kind, asked), counts, rows=counts.rows_from(tier, last=kind.tier))
             row["stale"] += counts.requests * (kind.is_stale and tier == kind.tier)
-    for tier in HITS:
+    for tier in own:
         table[tier]["rows_cached"] = table[tier]["rows"]
     frame = _typed(table, "tier")
     frame.loc[frame.index == "source", "hit_rate"] = np.nan  # what it gives was not cached
@@ -208,9 +209,9 @@ def hit_rate_frame(
         history: What `history_frame` returned, to be counted instead of the events.
 
     Returns:
-        Index `time` (UTC, each bin's start); columns as in `RATES`: requests; memory, disk, source, none and error,
-        which are shares of the requests (0 to 1, NaN in a bin without any) and add up to 1; hit_rate, the share
-        of memory and disk together; and cumulative, the hit rate since the beginning.
+        Index `time` (UTC, each bin's start); columns as in `RATES`: requests; memory, disk, team, source, none and
+        error, which are shares of the requests (0 to 1, NaN in a bin without any) and add up to 1; hit_rate, the share
+        of memory, disk and team together; and cumulative, the hit rate since the beginning.
     """
     checked_choice("by", by, get_args(Split))
     if history is None:
@@ -255,7 +256,7 @@ def _rates(
     result.insert(0, "requests", requests)
     line = np.repeat(np.arange(lines), bins)
     so_far = requests.groupby(line).cumsum()
-    result["hit_rate"] = result["memory"] + result["disk"]
+    result["hit_rate"] = result[list(HITS)].sum(axis=1, skipna=False)
     result["cumulative"] = hits.groupby(line).cumsum() / so_far.where(so_far > 0)
     result.index = times if names is None else times.append([times] * (lines - 1))
     if names is not None:

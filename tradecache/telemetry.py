@@ -9,10 +9,12 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 
 from tradecache.forks import fork_safe_lock
 
-Tier = Literal["memory", "disk", "source", "none", "error"]
+Tier = Literal["memory", "disk", "team", "source", "none", "error"]
 Outcome = Literal["hit", "stale", "miss", "error", "done"]
 READS = ("get", "latest", "prices", "bars")
-HITS = ("memory", "disk")
+HITS = ("memory", "disk", "team")
+"""The tiers that answer from what is cached, the fastest first."""
+NOTHING_CACHED = (0, 0, 0)
 MAX_EVENTS = 100_000
 MAX_BINS = 100_000
 BIN_SECONDS = 60.0
@@ -50,8 +52,8 @@ class Event(NamedTuple):
     """Whether it was served with bars that are no longer fresh, because the source failed."""
     rows: int
     """How many rows it gave or took."""
-    cached: tuple[int, int]
-    """How many of the rows memory and disk had, where another tier had to give the others."""
+    cached: tuple[int, int, int]
+    """How many of the rows each of `HITS` had, where another tier had to give the others."""
     bytes: int
     """What those rows take in memory, at eight bytes for each value and label."""
     seconds: float
@@ -59,7 +61,7 @@ class Event(NamedTuple):
 
     @property
     def rows_cached(self) -> int:
-        """How many of the rows that were read were in memory or on disk already."""
+        """How many of the rows that were read were cached already."""
         return cached_of(self.operation, self.tier, rows=self.rows, cached=self.cached)
 
     @property
@@ -88,11 +90,18 @@ class Counts(NamedTuple):
     """How many of the rows memory had, where another tier had to give the others."""
     from_disk: int
     """The same of the disk."""
+    from_team: int
+    """The same of a team's store or an archive."""
+
+    @property
+    def cached(self) -> tuple[int, int, int]:
+        """How many of the rows each of `HITS` had, where another tier had to give the others."""
+        return self.from_memory, self.from_disk, self.from_team
 
     def rows_from(self, tier: str, *, last: str) -> int:
         """Return how many of the rows a tier gave, where `last` was the last one that had to be asked."""
-        mixed = {"memory": self.from_memory, "disk": self.from_disk}
-        return self.rows - self.from_memory - self.from_disk if tier == last else mixed.get(tier, 0)
+        mixed = dict(zip(HITS, self.cached, strict=True))
+        return self.rows - sum(self.cached) if tier == last else mixed.get(tier, 0)
 
 
 class Bin(NamedTuple):
@@ -109,8 +118,8 @@ class Bin(NamedTuple):
     bytes: int
 
 
-def cached_of(operation: str, tier: str, *, rows: int, cached: tuple[int, int]) -> int:
-    """Return how many of the rows that were read were in memory or on disk already; `cached` as in `Event`."""
+def cached_of(operation: str, tier: str, *, rows: int, cached: tuple[int, int, int]) -> int:
+    """Return how many of the rows that were read were cached already; `cached` as in `Event`."""
     if operation not in READS:
         return 0
     return rows if tier in HITS else sum(cached)
@@ -119,7 +128,7 @@ def cached_of(operation: str, tier: str, *, rows: int, cached: tuple[int, int]) 
 def outcome_of(operation: str, tier: str, *, is_stale: bool) -> Outcome:
     """Say what became of a request.
 
-    A read is a "hit" where memory or disk had all of it, else a "miss", whether a source then had it or nobody; it is
+    A read is a "hit" where memory, disk or a team's store had all of it, else a "miss", whether a source then had it or nobody; it is
     "stale" where a part of the answer is no longer fresh. A write that found its entry is "done", and so is a warm-up. What
     raised is an "error".
     """
@@ -141,6 +150,7 @@ class Telemetry:
         now: Seconds since the epoch.
         max_events: How many events are remembered.
         bin_seconds: How long each bin of `take_bins` is; None: there are none.
+        has_team: Whether bars are asked of a team's store before they are of a source.
     """
 
     def __init__(
@@ -149,12 +159,14 @@ class Telemetry:
         *,
         max_events: int = MAX_EVENTS,
         bin_seconds: float | None = None,
+        has_team: bool = False,
     ) -> None:
+        self.has_team = has_team
         self._now = now
         self._lock = fork_safe_lock()
-        self._events: deque[tuple[float, str, str, str, Tier, bool, int, tuple[int, int], int, float]] = (
-            deque(maxlen=max_events)
-        )
+        self._events: deque[
+            tuple[float, str, str, str, Tier, bool, int, tuple[int, int, int], int, float]
+        ] = deque(maxlen=max_events)
         self._counts: dict[tuple[str, str, str, Tier, bool], list[int]] = {}
         self._totals: dict[tuple[str, str, Tier, bool], list[int]] = {}
         self._bin_seconds = bin_seconds or 0.0
@@ -173,7 +185,7 @@ class Telemetry:
         size: int,
         seconds: float,
         is_stale: bool = False,  # noqa: FBT001, FBT002 - positional, as it is the hot path
-        cached: tuple[int, int] = (0, 0),
+        cached: tuple[int, int, int] = NOTHING_CACHED,
     ) -> None:
         """Count one request; `size` is in bytes, `cached` as in `Event`."""
         kind, group = (operation, dataset, symbol, tier, is_stale), (operation, dataset, tier, is_stale)
@@ -193,6 +205,7 @@ class Telemetry:
                 counts[2] += size
                 counts[3] += cached[0]
                 counts[4] += cached[1]
+                counts[5] += cached[2]
             total = self._totals.get(group)
             if total is None:
                 self._totals[group] = [1, rows, size]
@@ -280,7 +293,7 @@ class Reads(NamedTuple):
 
     @property
     def hits(self) -> int:
-        """How many of them memory or disk answered."""
+        """How many of them `HITS` answered."""
         return sum(self.tiers[tier] for tier in HITS)
 
 
@@ -334,7 +347,7 @@ class Timed:
         rows: int,
         columns: int | None = None,
         is_stale: bool = False,
-        cached: tuple[int, int] = (0, 0),
+        cached: tuple[int, int, int] = NOTHING_CACHED,
     ) -> None:
         """Say who served it, and with how many rows, of as many columns as it was made with or of so many."""
         size = size_of_rows(rows, self._columns if columns is None else columns)

@@ -1,0 +1,140 @@
+"""How are shared places of final bars asked before a source, and kept up to date, without ever being in the way?"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple, TypeVar
+
+from tradecache.claims import Claims, claimed
+from tradecache.errors import NotStorable
+from tradecache.outage import Outage
+from tradecache.segments import Series
+from tradecache.shelves import Piece, Shelf
+from tradecache.timeline import Range
+
+T = TypeVar("T")
+
+log = logging.getLogger("tradecache")
+
+PATIENCE = 5.0  # seconds for an answer; a source is asked instead then
+
+
+class Place(NamedTuple):
+    """A shelf, and on which server its claims are.
+
+    Attributes:
+        shelf: The shelf.
+        claims: Where it is told who asks a source; None: nowhere.
+        close: Lets go of what it is made of.
+        renew: The same after a fault, where it would be of no use any more; None where it is.
+    """
+
+    shelf: Shelf
+    claims: Claims | None = None
+    close: Callable[[], Awaitable[object]] | None = None
+    renew: Callable[[], Awaitable[object]] | None = None
+
+
+class Shelving:
+    """Several shelves, asked in turn for what is not known yet, each of which may be away.
+
+    Args:
+        places: The shelves, the quickest first.
+        patience: Seconds for an answer of one of them.
+    """
+
+    def __init__(self, places: Sequence[Place], *, patience: float = PATIENCE) -> None:
+        self._places = places
+        self._patience = patience
+        self._outages = {
+            place.shelf.name: Outage(place.shelf.name, instead="sources are asked as if it were not there")
+            for place in places
+        }
+
+    def __bool__(self) -> bool:
+        """Whether there is a shelf at all."""
+        return bool(self._places)
+
+    async def ask(self, series: Series, ranges: Sequence[Range]) -> list[Piece]:
+        """Return what the shelves know of some ranges, in order; nothing where none answers."""
+        found: list[Piece] = []
+        missing = list(ranges)
+        for place in self._places:
+            if missing:
+                found += await self._tried(place, lambda shelf: shelf.ask(series, missing)) or []  # noqa: B023 - called at once
+                missing = _without(ranges, found)
+        return sorted(found, key=lambda piece: piece.start)
+
+    async def keep(self, series: Series, pieces: Sequence[Piece]) -> None:
+        """Have each shelf keep final pieces; what one does not take is logged."""
+        for place in self._places:
+            if pieces:
+                await self._tried(place, lambda shelf: shelf.keep(series, pieces))
+
+    @asynccontextmanager
+    async def alone(self, series: Series) -> AsyncIterator[None]:
+        """Wait until no other machine asks a source for a series, where the shelves can tell."""
+        async with contextlib.AsyncExitStack() as held:
+            for place in self._places:
+                if place.claims is not None and self._outages[place.shelf.name].may_try():
+                    await self._claimed(held, place, place.claims, series)
+                    break
+            yield
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        for place in self._places:
+            with contextlib.suppress(Exception):  # a server that is away cannot be told
+                await place.shelf.close()
+                if place.close is not None:
+                    await place.close()
+
+    async def _renewed(self, place: Place) -> None:
+        if place.renew is not None:
+            with contextlib.suppress(Exception):  # what was closed by the server cannot be closed once more
+                async with asyncio.timeout(self._patience):
+                    await place.renew()
+
+    async def _claimed(
+        self, held: contextlib.AsyncExitStack, place: Place, claims: Claims, series: Series
+    ) -> None:
+        try:
+            await held.enter_async_context(claimed(claims, series.collection))
+        except Exception as error:  # noqa: BLE001 - any client's: to ask at the same time as another is no harm
+            self._outages[place.shelf.name].failed(error)
+            await self._renewed(place)
+
+    async def _tried(self, place: Place, work: Callable[[Shelf], Awaitable[T]]) -> T | None:
+        """Return what a shelf answers; None while it is away."""
+        shelf, outage = place.shelf, self._outages[place.shelf.name]
+        if not outage.may_try():
+            return None
+        try:
+            async with asyncio.timeout(self._patience):
+                answer = await work(shelf)
+        except NotStorable as error:
+            log.warning("%s does not take bars: %s", shelf.name, error)
+            return None
+        except Exception as error:  # noqa: BLE001 - any client's: a shelf is never in the way
+            outage.failed(error)
+            await self._renewed(place)
+            return None
+        outage.went_well()
+        return answer
+
+
+def _without(ranges: Sequence[Range], pieces: Sequence[Piece]) -> list[Range]:
+    """Return what is left of ranges where nothing is known."""
+    missing = []
+    for start, end in ranges:
+        at = start
+        for first, last in sorted((piece.start, piece.end) for piece in pieces):
+            if at < first < end:
+                missing.append((at, first))
+            if at < last <= end or (first <= at < last):
+                at = max(at, min(last, end))
+        if at < end:
+            missing.append((at, end))
+    return missing

@@ -1,0 +1,219 @@
+"""How does a team keep final bars in any key-value store, so that they are found without listing anything?"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+from key_value.aio.protocols.key_value import AsyncKeyValue
+
+from tradecache.errors import EntryTooLarge
+from tradecache.intervals import interval_of, month_of, month_start
+from tradecache.segments import Series, joined, rows_between
+from tradecache.shelves import Piece
+from tradecache.stores.values import FRAME
+from tradecache.timeline import BARS, Range, Segment, Timeline
+
+log = logging.getLogger("tradecache")
+
+HOUR = 3_600_000_000  # microseconds
+WIDE = "wide"
+"""The key of what is known of ranges without bars that are longer than `MANY` buckets."""
+MANY = 24
+SILENT = ("no_trades", "closed")
+"""Outcomes that, beside bars, say no more than that there are no others."""
+VERSION = 1
+
+
+class Part(NamedTuple):
+    """What a bucket says of one range; its bars are those of the bucket's frame in that range."""
+
+    start: int
+    end: int
+    outcome: str
+    fetched_at: int
+
+
+class Bucket(NamedTuple):
+    """What is known of one bucket: parts in order that do not overlap, and the bars of all of them."""
+
+    parts: tuple[Part, ...] = ()
+    frame: pd.DataFrame | None = None
+
+    def pieces(self, start: int, end: int) -> Iterator[Piece]:
+        """Yield what it says of [start, end)."""
+        for part in self.parts:
+            first, last = max(part.start, start), min(part.end, end)
+            if first < last:
+                rows = None if self.frame is None else rows_between(self.frame, first, last)
+                has_rows = rows is not None and len(rows) > 0
+                outcome = part.outcome if has_rows or part.outcome != BARS else SILENT[0]
+                yield Piece(first, last, outcome, rows if has_rows else None, part.fetched_at)
+
+
+class Team:
+    """A shelf in a key-value store: one entry for each series and calendar bucket, which holds its final bars.
+
+    Buckets are a month of bars shorter than an hour, a year of bars shorter than a day, else ten years, so that
+    whoever asks for a range knows the keys. Who keeps something reads the buckets it falls into, and writes them
+    again; two at once on one bucket may lose one's part of it, which is then asked for once more.
+
+    Args:
+        store: Where entries with frames go; see `FrameCodec`.
+        name: What it is called in warnings and in `explain()`.
+    """
+
+    def __init__(self, store: AsyncKeyValue, *, name: str) -> None:
+        self.name = name
+        self._store = store
+
+    async def ask(self, series: Series, ranges: Sequence[Range]) -> list[Piece]:
+        """Return what is known of these ranges, in order."""
+        names = {key: None for start, end in ranges for key in buckets(series, start, end)}
+        found = await self._buckets(series, [*names, WIDE])
+        timeline, sources = _laid_out(piece for bucket in found.values() for piece in bucket.pieces(*_ALL))
+        return [piece for start, end in ranges for piece in _seen(timeline, sources, start, end)]
+
+    async def keep(self, series: Series, pieces: Sequence[Piece]) -> None:
+        """Keep pieces; where one of the same range is there already, the newer one counts."""
+        by_bucket = _by_bucket(series, pieces)
+        old = await self._buckets(series, list(by_bucket))
+        values = {key: _value(_merged(old.get(key, Bucket()), new)) for key, new in by_bucket.items()}
+        try:
+            await self._store.put_many(list(values), list(values.values()), collection=series.collection)
+        except EntryTooLarge as error:
+            log.warning("%s does not take bars of %s: %s", self.name, series.symbol, error)
+
+    async def close(self) -> None:
+        """Let go of nothing: whoever made the store closes it."""
+
+    async def _buckets(self, series: Series, keys: Sequence[str]) -> dict[str, Bucket]:
+        values = await self._store.get_many(keys, collection=series.collection)
+        found = ((key, _bucket(value)) for key, value in zip(keys, values, strict=True) if value is not None)
+        return {key: bucket for key, bucket in found if bucket is not None}
+
+
+_ALL = (-(2**62), 2**62)
+
+
+def buckets(series: Series, start: int, end: int) -> list[str]:
+    """Return the keys of the buckets that [start, end) touches, in order.
+
+    >>> buckets(Series("s", "AAPL", "1m"), 1_709_000_000_000_000, 1_710_000_000_000_000)
+    ['2024-02', '2024-03']
+    """
+    return [key for key, *_ in _edges(series, start, end)]
+
+
+def _edges(series: Series, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+    """Yield the key, the first moment and the first one after it of each bucket that [start, end) touches."""
+    months = _months(series.interval)
+    first, last = month_of(start) // months, month_of(end - 1) // months
+    for number in range(first, last + 1):
+        month = number * months
+        year = 1970 + month // 12
+        key = f"{year:04}-{month % 12 + 1:02}" if months == 1 else f"{year:04}"
+        yield key, month_start(month), month_start(month + months)
+
+
+def _months(interval: str) -> int:
+    kind = interval_of(interval)
+    if not kind.is_intraday:
+        return 120
+    return 1 if kind.microseconds < HOUR else 12
+
+
+def _by_bucket(series: Series, pieces: Iterable[Piece]) -> dict[str, list[Piece]]:
+    """Return pieces cut by bucket; those long ones without bars in a bucket of their own."""
+    found: dict[str, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        edges = list(_edges(series, piece.start, piece.end))
+        if piece.frame is None and len(edges) > MANY:
+            found[WIDE].append(piece)
+            continue
+        for key, start, end in edges:
+            found[key] += _cut(piece, start, end)
+    return found
+
+
+def _cut(piece: Piece, start: int, end: int) -> list[Piece]:
+    first, last = max(piece.start, start), min(piece.end, end)
+    frame = None if piece.frame is None else rows_between(piece.frame, first, last)
+    if frame is not None and not len(frame):
+        return [piece._replace(start=first, end=last, frame=None, outcome=SILENT[0])]
+    return [piece._replace(start=first, end=last, frame=frame)]
+
+
+def _laid_out(pieces: Iterable[Piece]) -> tuple[Timeline, dict[str, Piece]]:
+    """Return pieces as a timeline on which the newest are seen, and each by its segment's key."""
+    sources = {f"{number:09}": piece for number, piece in enumerate(pieces)}
+    segments = [
+        Segment(piece.start, piece.end, piece.fetched_at, None, key, piece.outcome)
+        for key, piece in sources.items()
+    ]
+    return Timeline(segments), sources
+
+
+def _seen(timeline: Timeline, sources: dict[str, Piece], start: int, end: int) -> Iterator[Piece]:
+    for span in timeline.lookup(start, end, 0):
+        if span.segment is not None:
+            yield from _cut(sources[span.segment.key], span.start, span.end)
+
+
+def _merged(old: Bucket, new: Sequence[Piece]) -> Bucket:
+    """Return what is known of a bucket after some more was learnt of it."""
+    kept = [*old.pieces(*_ALL)]
+    frames = [piece.frame for piece in new if piece.frame is not None]
+    if frames and old.frame is not None and not all(_are_alike(old.frame, frame) for frame in frames):
+        kept = []  # columns or types have changed: what is older would be changed by it
+    timeline, sources = _laid_out([*kept, *new])
+    seen = list(_seen(timeline, sources, *timeline.extent))
+    bars = [piece.frame for piece in seen if piece.frame is not None]
+    return Bucket(tuple(_put_together(seen)), joined(bars) if bars else None)
+
+
+def _put_together(pieces: Sequence[Piece]) -> list[Part]:
+    """Return the parts that pieces are, neighbours that say the same as one, as old as the older of them."""
+    parts: list[Part] = []
+    for piece in pieces:
+        part = Part(*piece[:3], piece.fetched_at)
+        before = parts[-1] if parts else None
+        outcome = None if before is None or before.end != part.start else _both(before.outcome, part.outcome)
+        if before is None or outcome is None:
+            parts.append(part)
+        else:
+            parts[-1] = Part(before.start, part.end, outcome, min(before.fetched_at, part.fetched_at))
+    return parts
+
+
+def _both(one: str, other: str) -> str | None:
+    """Return the outcome of two neighbours together; None where they have to stay apart."""
+    if one == other:
+        return one
+    is_about_bars = BARS in (one, other) and (one in SILENT or other in SILENT)
+    return BARS if is_about_bars else None
+
+
+def _are_alike(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    return one.columns.equals(other.columns) and one.dtypes.tolist() == other.dtypes.tolist()
+
+
+def _value(bucket: Bucket) -> dict[str, Any]:
+    value: dict[str, Any] = {"version": VERSION, "parts": [list(part) for part in bucket.parts]}
+    return value if bucket.frame is None else {**value, FRAME: bucket.frame}
+
+
+def _bucket(value: dict[str, Any]) -> Bucket | None:
+    """Return the bucket that a value is; None, and a line in the log, for what is none."""
+    try:
+        if value["version"] != VERSION:
+            raise ValueError(f"version {value['version']!r}")
+        parts = tuple(Part(int(a), int(b), str(outcome), int(at)) for a, b, outcome, at in value["parts"])
+        frame = value.get(FRAME)
+        if any(part.start >= part.end for part in parts) or not isinstance(frame, (pd.DataFrame, type(None))):
+            raise ValueError("its parts are none")
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("an entry of the team's store is no bucket of bars: %s", error)
+        return None
+    return Bucket(parts, frame)
