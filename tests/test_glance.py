@@ -11,7 +11,7 @@ from tradecache.glance import Glance
 from tradecache.panel import drawn
 from tradecache.telemetry import Event, Reads
 
-NOBODY = dict.fromkeys(("memory", "disk", "source", "none", "error"), 0)
+NOBODY = dict.fromkeys(("memory", "disk", "team", "source", "none", "error"), 0)
 
 
 def seen(*, stale=0, recent=(), **tiers) -> Glance:
@@ -19,7 +19,7 @@ def seen(*, stale=0, recent=(), **tiers) -> Glance:
 
 
 def event(symbol="AAPL") -> Event:
-    return Event(1_700_000_000.0, "bars", "bars 1d", symbol, "disk", True, 1000, (0, 0), 48_000, 0.0125)
+    return Event(1_700_000_000.0, "bars", "bars 1d", symbol, "disk", True, 1000, (0, 0, 0), 48_000, 0.0125)
 
 
 class Words(HTMLParser):

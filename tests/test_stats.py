@@ -263,7 +263,7 @@ class TestHitRate:
 
         assert result["requests"].sum() == len(reads)
         busy = result[result["requests"] > 0]
-        assert np.allclose(busy[["memory", "disk", "source", "none", "error"]].sum(axis=1), 1.0)
+        assert np.allclose(busy[["memory", "disk", "team", "source", "none", "error"]].sum(axis=1), 1.0)
         if reads:
             hits = sum(tier in {"memory", "disk"} for _, _, tier, *_ in reads)
             assert result["cumulative"].iloc[-1] == hits / len(reads)

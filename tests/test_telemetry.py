@@ -23,12 +23,12 @@ def test_event_is_as_it_was_recorded(telemetry, clock):
     """An event holds what was recorded, and the clock's time at its end."""
     telemetry.record("get", "prices", "AAPL", "disk", 1, 24, 0.25)
     clock.advance(5)
-    telemetry.record("bars", "bars 1d", "", "disk", 7, 336, 0.5, True, (5, 0))
+    telemetry.record("bars", "bars 1d", "", "disk", 7, 336, 0.5, True, (5, 0, 0))
 
     begin = FakeClock().now.timestamp()
     assert telemetry.events() == [
-        Event(begin, "get", "prices", "AAPL", "disk", False, 1, (0, 0), 24, 0.25),
-        Event(begin + 5, "bars", "bars 1d", "", "disk", True, 7, (5, 0), 336, 0.5),
+        Event(begin, "get", "prices", "AAPL", "disk", False, 1, (0, 0, 0), 24, 0.25),
+        Event(begin + 5, "bars", "bars 1d", "", "disk", True, 7, (5, 0, 0), 336, 0.5),
     ]
 
 
@@ -47,6 +47,7 @@ def test_the_newest_events(telemetry):
         ("get", "memory", False, "hit"),
         ("bars", "disk", False, "hit"),
         ("bars", "disk", True, "stale"),
+        ("bars", "team", False, "hit"),
         ("bars", "source", False, "miss"),
         ("latest", "none", False, "miss"),
         ("prices", "error", False, "error"),
@@ -71,8 +72,8 @@ def test_requests_and_rows_are_counted(telemetry):
     telemetry.record("prices", "prices", "MSFT", "disk", 9, 216, 0.0)
 
     assert telemetry.counts() == {
-        ("prices", "prices", "AAPL", "disk", False): (3, 6, 144, 0, 0),
-        ("prices", "prices", "MSFT", "disk", False): (1, 9, 216, 0, 0),
+        ("prices", "prices", "AAPL", "disk", False): (3, 6, 144, 0, 0, 0),
+        ("prices", "prices", "MSFT", "disk", False): (1, 9, 216, 0, 0, 0),
     }
 
 
@@ -123,7 +124,7 @@ def test_exact_under_threads(telemetry):
     for thread in threads:
         thread.join()
 
-    assert telemetry.counts() == {("get", "prices", "AAPL", "memory", False): (8000, 8000, 192_000, 0, 0)}
+    assert telemetry.counts() == {("get", "prices", "AAPL", "memory", False): (8000, 8000, 192_000, 0, 0, 0)}
     assert len(telemetry.events()) == 8000
 
 
@@ -134,7 +135,7 @@ def test_what_was_read_out_does_not_change(telemetry):
 
     telemetry.record("get", "prices", "AAPL", "disk", 1, 24, 0.25)
 
-    assert (len(events), list(counts.values())) == (1, [(1, 1, 24, 0, 0)])
+    assert (len(events), list(counts.values())) == (1, [(1, 1, 24, 0, 0, 0)])
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # other tests have threads running
@@ -174,7 +175,7 @@ def test_reads(telemetry):
 
     reads = telemetry.reads()
 
-    assert reads.tiers == {"memory": 2, "disk": 1, "source": 0, "none": 0, "error": 0}
+    assert reads.tiers == {"memory": 2, "disk": 1, "team": 0, "source": 0, "none": 0, "error": 0}
     assert (reads.stale, reads.requests, reads.hits) == (1, 3, 3)
     telemetry.reset()
     assert telemetry.reads().requests == 0

@@ -35,6 +35,8 @@ def cache_card(where: str, *, source: str, seen: Glance, is_closed: bool) -> str
         _row("source", escape(f"{source}, {counted(tiers['source'], 'fetch', 'fetches')}")),
         _row("in all", escape(f"{seen.rate}, {faults}")),
     ]
+    if tiers["team"]:
+        rows.insert(2, _row("team", escape(counted(tiers["team"], "hit"))))
     return _card(f"<b>TradeCache</b> {escape(where)}{' (closed)' if is_closed else ''}", rows)
 
 

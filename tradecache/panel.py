@@ -61,6 +61,7 @@ def _tiers(seen: Glance) -> str:
         f'<div class="tradecache-bar tradecache-{tier}" style="width:{seen.reads.tiers[tier] / most:.1%}"></div>'
         "</td></tr>"
         for tier, look in SERVED.items()
+        if tier != "team" or seen.reads.tiers[tier]  # which most caches do not have
     )
     return f'<table class="tradecache-tiers">{"".join(rows)}</table>'
 
