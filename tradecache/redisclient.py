@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from tradecache.credentials import SecretURL
-from tradecache.errors import MissingDependency
+from tradecache.errors import InvalidInput, MissingDependency
 from tradecache.servers import Connected, Connection
 
 if TYPE_CHECKING:
@@ -29,15 +30,21 @@ def redis_client(url: SecretURL, *, patience: float = PATIENCE) -> "Redis":
         from redis.backoff import NoBackoff
     except ImportError as error:
         raise MissingDependency("redis", "redis") from error
-    pool: Any = BlockingConnectionPool.from_url(
-        url.get_secret_value().replace("valkey", "redis", 1),
-        max_connections=CONNECTIONS,
-        timeout=None,  # for a free connection: those before us have a limit of their own
-        socket_timeout=patience,
-        socket_connect_timeout=patience,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=True,
-    )
+    options: dict[str, Any] = {
+        "max_connections": CONNECTIONS,
+        "timeout": None,  # for a free connection: those before us have a limit of their own
+        "socket_timeout": patience,
+        "socket_connect_timeout": patience,
+        "retry": Retry(NoBackoff(), 0),
+        "decode_responses": True,
+    }
+    text = url.get_secret_value().replace("valkey", "redis", 1)
+    try:
+        int(urlsplit(text).path.strip("/") or 0)  # else redis-py would take database 0
+        pool = BlockingConnectionPool.from_url(text, **options)
+    except ValueError as error:
+        allowed = f"one with a number as its database, and options that redis-py takes ({error})"
+        raise InvalidInput("memory_url or team_url", str(url), allowed) from None
     return Redis.from_pool(pool)
 
 
@@ -56,7 +63,8 @@ def redis_errors() -> tuple[type[Exception], ...]:
 
 
 def redis_store(client: Callable[[], "Redis"]) -> Connected:
-    """Return py-key-value's store on a server, with clients made by `client`."""
+    """Return py-key-value's store on a server, with clients made by `client`, which is tried once, here."""
+    client()
     from tradecache.redisstore import QuickRedisStore
 
     def connect() -> Connection:
