@@ -70,6 +70,7 @@ def _team_at(url: SecretURL, settings: Settings, *, clock: Clock) -> Place:
 
 
 def _team_on_redis(url: SecretURL, settings: Settings, *, name: str) -> Place:
+    redis_client(url)  # which refuses what is no URL of a server
     clients: PerLoop[Redis] = PerLoop(partial(redis_client, url, patience=LARGE_PATIENCE))
     clients_of = clients.here
     server = redis_store(clients_of)

@@ -63,8 +63,7 @@ def redis_errors() -> tuple[type[Exception], ...]:
 
 
 def redis_store(client: Callable[[], "Redis"]) -> Connected:
-    """Return py-key-value's store on a server, with clients made by `client`, which is tried once, here."""
-    client()
+    """Return py-key-value's store on a server, with clients made by `client`."""
     from tradecache.redisstore import QuickRedisStore
 
     def connect() -> Connection:

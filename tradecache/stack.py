@@ -141,6 +141,9 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
     shared: SharedMemory | None = None
     connections: tuple[Connected, ...] = ()
     if settings.memory_url is not None:
+        redis_client(
+            settings.memory_url
+        )  # which refuses what is no URL of a server now, not with the first read
         server = redis_store(partial(redis_client, settings.memory_url))
         counted_shared = TierStatistics(_on_server(server))
         shared = SharedMemory(

@@ -195,7 +195,9 @@ class TestSharing:
 
         async def store():
             data_id = await cache.store_price("AAPL", 1.5, 2)
-            await cache.stack.close()  # of each loop before it ends, else Python complains of open connections
+            await (
+                cache.stack.close()
+            )  # of each loop before it ends, else Python complains of open connections
             return data_id
 
         async def read():
