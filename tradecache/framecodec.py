@@ -16,7 +16,7 @@ from tradecache.stores.values import FRAME, normal_value
 
 log = logging.getLogger("tradecache")
 
-ARROW = "arrow"
+ARROW = "__arrow__"
 """The name, in the value of a store, of what was a frame: an Arrow IPC file with zstd, in base64."""
 
 
@@ -87,10 +87,9 @@ class FrameCodec(BaseWrapper):
 
 def encoded(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return a value with its frame as text."""
-    frame = value.get(FRAME)
-    if not isinstance(frame, pd.DataFrame):
-        return dict(value)
     normal, _ = normal_value(value)
+    if not isinstance(normal.get(FRAME), pd.DataFrame):
+        return normal
     text = binascii.b2a_base64(arrow_bytes(normal.pop(FRAME)), newline=False).decode("ascii")
     return {**normal, ARROW: text}
 

@@ -273,8 +273,8 @@ class TestDamage:
             {"version": 2, "parts": []},
             {"version": 1, "parts": [[1, 2]]},
             {"version": 1, "parts": [[9, 2, "bars", 1]]},
-            {"version": 1, "parts": [[0, 2**60, "bars", 1]], "arrow": "no base64"},
-            {"version": 1, "parts": [[0, 2**60, "bars", 1]], "arrow": "aGVsbG8="},
+            {"version": 1, "parts": [[0, 2**60, "bars", 1]], "__arrow__": "no base64"},
+            {"version": 1, "parts": [[0, 2**60, "bars", 1]], "__arrow__": "aGVsbG8="},
             {"version": 1, "parts": [[0, 2**60, "bars", 1]], "frame": {"close": [1]}},
         ],
     )

@@ -9,6 +9,8 @@ from typing import Any, SupportsFloat
 from key_value.aio.protocols.key_value import AsyncKeyValue
 from key_value.aio.wrappers.base import BaseWrapper
 
+from tradecache.stores.names import checked_address, checked_keys
+
 LONGEST = 120  # bytes; longer ones are told by their hash
 _UNSAFE = re.compile(rb"[^A-Za-z0-9.-]")
 
@@ -41,25 +43,25 @@ class SafeNames(BaseWrapper):
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return a value."""
-        return await self.key_value.get(server_name(key), collection=self._where(collection))
+        return await self.key_value.get(_name(key), collection=self._where(collection))
 
     async def get_many(
         self, keys: Sequence[str], *, collection: str | None = None
     ) -> list[dict[str, Any] | None]:
         """Return values, in order."""
-        return await self.key_value.get_many(list(map(server_name, keys)), collection=self._where(collection))
+        return await self.key_value.get_many(_names(keys), collection=self._where(collection))
 
     async def ttl(
         self, key: str, *, collection: str | None = None
     ) -> tuple[dict[str, Any] | None, float | None]:
         """Return a value and the seconds it has left."""
-        return await self.key_value.ttl(server_name(key), collection=self._where(collection))
+        return await self.key_value.ttl(_name(key), collection=self._where(collection))
 
     async def ttl_many(
         self, keys: Sequence[str], *, collection: str | None = None
     ) -> list[tuple[dict[str, Any] | None, float | None]]:
         """Return values and the seconds they have left, in order."""
-        return await self.key_value.ttl_many(list(map(server_name, keys)), collection=self._where(collection))
+        return await self.key_value.ttl_many(_names(keys), collection=self._where(collection))
 
     async def put(
         self,
@@ -70,7 +72,7 @@ class SafeNames(BaseWrapper):
         ttl: SupportsFloat | None = None,
     ) -> None:
         """Store a value."""
-        await self.key_value.put(server_name(key), value, collection=self._where(collection), ttl=ttl)
+        await self.key_value.put(_name(key), value, collection=self._where(collection), ttl=ttl)
 
     async def put_many(
         self,
@@ -81,18 +83,24 @@ class SafeNames(BaseWrapper):
         ttl: SupportsFloat | None = None,
     ) -> None:
         """Store values."""
-        names = list(map(server_name, keys))
+        names = _names(keys)
         await self.key_value.put_many(names, values, collection=self._where(collection), ttl=ttl)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete a key; return whether there was one."""
-        return await self.key_value.delete(server_name(key), collection=self._where(collection))
+        return await self.key_value.delete(_name(key), collection=self._where(collection))
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete keys; return how many there were."""
-        return await self.key_value.delete_many(
-            list(map(server_name, keys)), collection=self._where(collection)
-        )
+        return await self.key_value.delete_many(_names(keys), collection=self._where(collection))
 
     def _where(self, collection: str | None) -> str:
-        return self._prefix + server_name(collection or "")
+        return self._prefix + server_name(checked_address(collection, "")[0])
+
+
+def _name(key: str) -> str:
+    return server_name(checked_address(None, key)[1])
+
+
+def _names(keys: Sequence[str]) -> list[str]:
+    return [_name(key) for key in checked_keys(keys)]
