@@ -176,7 +176,7 @@ class SharedMemory(PassthroughCacheWrapper):
 
     async def _copy(self, key: str, collection: str | None) -> dict[str, Any] | None:
         """Return the value of a copy that counts; None for none, and while the server is away."""
-        if not await self._may_ask():
+        if (self.outage.is_on or self._owed) and not await self._may_ask():
             return None
         try:
             found = await self._shared.get(key, collection=collection)

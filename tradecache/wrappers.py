@@ -79,7 +79,7 @@ class OperationLog(LoggingWrapper):
 class Retry(RetryWrapper):
     """Tries again what failed for a passing reason, with exponential back-off.
 
-    The first try of the two operations that matter is a plain call, which costs a fifth of the wrapper's.
+    The first try of the operations that matter is a plain call, which costs a fifth of the wrapper's.
 
     Args:
         is_quiet: Whether somebody else says what is wrong, once and not with each try.
@@ -114,7 +114,10 @@ class Retry(RetryWrapper):
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return a value."""
-        return await self.call(self.key_value.get, key, collection=collection)
+        try:
+            return await self.key_value.get(key, collection=collection)
+        except self.retry_on as fault:
+            return await self.again(fault, self.key_value.get, key, collection=collection)
 
     async def get_many(
         self, keys: Sequence[str], *, collection: str | None = None
