@@ -138,6 +138,12 @@ def _by_tier(telemetry: Telemetry) -> pd.DataFrame:
     return frame
 
 
+def asked_of(kind: Kind) -> list[tuple[str, str]]:
+    """Return the tiers that reads of a kind came to, in turn, each with the column that they count in there."""
+    asked = _asked(kind)
+    return [(tier, _outcome_at(tier, kind, asked)) for tier in asked]
+
+
 def _asked(kind: Kind) -> tuple[str, ...]:
     """Return the tiers that requests of a kind came to, in turn, up to the one that had the last of it."""
     asked = ASKED.get(kind.operation, ())
