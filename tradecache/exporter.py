@@ -142,7 +142,7 @@ def _handled(handler: Callable[..., None], *numbers: signal.Signals) -> Iterator
             signal.signal(number, old)
 
 
-def _listening(port: int, address: str) -> _Listener:
+def _listening(port: int, address: object) -> _Listener:
     if not isinstance(address, str) or not address:
         raise InvalidInput("address", address, 'an address of this machine, such as "127.0.0.1"')
     try:

@@ -97,10 +97,10 @@ class Watched(Protocol):
 class CacheCollector(Collector):
     """What one cache of this process does, for a `prometheus_client.CollectorRegistry`.
 
-    A scrape costs the same however many symbols there are, unless they are a label. It comes from any thread, takes
-    no lock for longer than it takes to copy some counters, and counts what is on disk for a hundredth of the time at
-    most. The cache is not kept alive; once it is gone there is nothing to tell. Of several caches each needs a registry
-    of its own.
+    A scrape may come from any thread, and costs the same however many symbols there are, unless they are a label. To
+    count what is on disk takes the longer the more there is, and whoever reads from disk meanwhile waits: it is done
+    for a hundredth of the time at most, else the last figures are told. The cache is not kept alive; once it is gone
+    there is nothing to tell. Of several caches each needs a registry of its own.
 
     Args:
         cache: Whose.

@@ -110,7 +110,7 @@ def statistics(cache: TradeCache, ax: Axes) -> None:
     assert_type(cache.serve_metrics(port=0, address="::1", symbols=True), MetricsServer)
     assert_type(cache.serve_metrics().url, str)
     assert_type(cache.serve_metrics().port, int)
-    cache.serve_metrics(9464)  # type: ignore[misc]
+    cache.serve_metrics(9464)  # type: ignore[call-arg]
     assert_type(cache.plot.hit_rate(), Axes)
     assert_type(cache.plot.hit_rate(window="1s", ax=ax, color="red"), Axes)
     assert_type(cache.plot.hit_rate(by="symbol", history=cache.history()), Axes)
