@@ -719,6 +719,20 @@ class TestFolder:
         assert found == [5, 5, 5, 10, 10, 10, 15, 15, 15, 20, 20, 20, 20]
         assert len(looking.history()) == 0
 
+    def test_a_folder_that_can_no_longer_be_read(self, opened, make):
+        """What was counted before stays, and it is told that the folder cannot be read."""
+        looking, now = make(), [0.0]
+        collector = FolderCollector(looking.core, monotonic=lambda: now[0])
+        with opened() as cache:
+            cache.get_price("A", "none")
+        found = [text_of(collector)]
+        looking.close()
+        now[0] = 60.0
+        found.append(text_of(collector))
+
+        assert [value(text, "tradecache_requests_total") for text in found] == [1, 1]
+        assert [value(text, "tradecache_disk_up") for text in found] == [1, 0]
+
     def test_what_was_expired_and_is_back(self, opened, make, clock):
         """A step of the clock ahead and back counts nothing twice."""
         looking, now = make(), [0.0]

@@ -116,8 +116,8 @@ def test_reset_forgets_everything(telemetry):
 
 def test_totals(telemetry):
     """Totals count what `counts` does, of all symbols together, with how long it took."""
-    telemetry.record("get", "prices", "A", "memory", 1, 24, 2e-6)
-    telemetry.record("get", "prices", "B", "memory", 2, 48, 5e-6)
+    telemetry.record("get", "prices", "A", "memory", 1, 24, 2**-19)
+    telemetry.record("get", "prices", "B", "memory", 2, 48, 2**-18)
     telemetry.record("bars", "bars 1d", "A", "disk", 9, 90, 3600.0, True)
     telemetry.record("bars", "bars 1d", "A", "disk", 9, 90, 0.5)
     totals = telemetry.totals()
@@ -127,7 +127,7 @@ def test_totals(telemetry):
         tuple(group): [n for n, count in enumerate(t.latencies) if count] for group, t in totals.items()
     }
     assert {tuple(group): total[:4] for group, total in totals.items()} == {
-        ("get", "prices", "memory", False): (2, 3, 72, 7e-6),
+        ("get", "prices", "memory", False): (2, 3, 72, 3 * 2**-19),
         ("bars", "bars 1d", "disk", True): (1, 9, 90, 3600.0),
         ("bars", "bars 1d", "disk", False): (1, 9, 90, 0.5),
     }

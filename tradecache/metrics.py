@@ -47,6 +47,8 @@ Labels = tuple[str, ...]
 Counted = Mapping[Labels, Sequence[int]]
 """Requests, rows and bytes, by labels."""
 
+BOUNDS = (*map(floatToGoString, LATENCIES), "+Inf")
+"""How the bounds of the buckets are spelt."""
 BY = ("operation", "dataset", "tier", "outcome")
 LOOK_EVERY = 1.0  # seconds, at least, between two looks at the folder
 SHARE = 0.01  # of the time that may be spent on looking at it
@@ -163,23 +165,22 @@ class FolderCollector(Collector):
     def __init__(self, cache: Watched, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._cache = cache
         self._sums = Sums(cache.stack, clock=cache.clock)
-        self._one = threading.Lock()  # at a time counts the history; this process forks no children
+        self._one = (
+            threading.Lock()
+        )  # scrape at a time counts the history, so that no older sums are told after newer ones
         self._history: Paced[dict[Group, Totals]] = Paced({}, monotonic=monotonic)
         self._disk: Paced[dict[str, float]] = Paced({}, monotonic=monotonic)
 
     def collect(self) -> Iterator[Metric]:
         """Return what there is to tell now."""
-        totals = self._history.now(self._counted_ever)
+        with self._one:
+            totals = self._history.now(lambda: finish(self._sums.look()))
         disk = self._disk.now(lambda: _disk(self._cache))
         return _families(Seen(_counted(totals), _lookups(totals), disk=disk), by=BY)
 
     def describe(self) -> Iterator[Metric]:
         """Return the names, without looking."""
         return _families(Seen({}, {}, disk={}), by=BY)
-
-    def _counted_ever(self) -> dict[Group, Totals]:
-        with self._one:
-            return finish(self._sums.look())
 
     def __repr__(self) -> str:
         """Name the folder."""
@@ -212,13 +213,13 @@ class Paced(Generic[T]):
         self._due = -float("inf")
 
     def now(self, look: Callable[[], T]) -> T:
-        """Return what `look` sees, or has seen; where it would have to wait for others, what it has seen."""
+        """Return what `look` sees, or where it cannot, or would have to wait for others, what it saw last."""
         began = self._monotonic()
         if began >= self._due:
             self._due = began + PATIENCE  # whoever comes meanwhile is told what was seen last
             try:
                 self._last = look()
-            except Unfinished:
+            except (Unfinished, StoreError, CacheClosed):
                 return self._last
             finally:
                 ended = self._monotonic()
@@ -362,10 +363,6 @@ def _counters(room: str, texts: Mapping[str, str], values: Mapping[str, float]) 
         if name in values:
             family.add_metric((), values[name])
         yield family
-
-
-BOUNDS = (*map(floatToGoString, LATENCIES), "+Inf")
-"""How the bounds of the buckets are spelt."""
 
 
 @functools.cache
