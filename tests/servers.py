@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import Self
 
@@ -176,6 +177,12 @@ class PrometheusServer(Server):
         """Return what is run."""
         where = [f"--web.listen-address={LOCAL}:{self.port}", "--config.file=prometheus.yml"]
         return [binary("prometheus"), *where, f"--storage.tsdb.path={self.folder}/data", *self.options]
+
+    def answers(self) -> bool:
+        """Whether it takes queries: it listens before it does."""
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/-/ready", timeout=1):
+            return True
+        return False
 
 
 class S3Server:

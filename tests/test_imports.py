@@ -23,6 +23,7 @@ HEAVY = [
     "ipywidgets",
     "matplotlib",
     "nest_asyncio2",
+    "prometheus_client",
     "tqdm",
     "uvloop",
     "yfinance",

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradecache.clock import Clock
-from tradecache.telemetry import MAX_BINS, MAX_EVENTS, SERVED_BY, Bin, Event, Telemetry, Timed, Together
+from tradecache.telemetry import (
+    LATENCIES,
+    MAX_BINS,
+    MAX_EVENTS,
+    SERVED_BY,
+    Bin,
+    Event,
+    Telemetry,
+    Timed,
+    Together,
+)
 
 
 @pytest.fixture
@@ -103,6 +113,28 @@ def test_reset_forgets_everything(telemetry):
     telemetry.reset()
 
     assert (telemetry.events(), telemetry.counts()) == ([], {})
+
+
+def test_totals(telemetry):
+    """Totals count what `counts` does, of all symbols together, with how long it took."""
+    telemetry.record("get", "prices", "A", "memory", 1, 24, 2**-19)
+    telemetry.record("get", "prices", "B", "memory", 2, 48, 2**-18)
+    telemetry.record("bars", "bars 1d", "A", "disk", 9, 90, 3600.0, True)
+    telemetry.record("bars", "bars 1d", "A", "disk", 9, 90, 0.5)
+    totals = telemetry.totals()
+    telemetry.reset()
+
+    places = {
+        tuple(group): [n for n, count in enumerate(t.latencies) if count] for group, t in totals.items()
+    }
+    assert {tuple(group): total[:4] for group, total in totals.items()} == {
+        ("get", "prices", "memory", False): (2, 3, 72, 3 * 2**-19),
+        ("bars", "bars 1d", "disk", True): (1, 9, 90, 3600.0),
+        ("bars", "bars 1d", "disk", False): (1, 9, 90, 0.5),
+    }
+    assert list(places.values()) == [[0], [len(LATENCIES)], [LATENCIES.index(0.5)]]
+    assert [group.outcome for group in totals] == ["hit", "stale", "hit"]
+    assert telemetry.totals() == {}
 
 
 def test_exact_under_threads(telemetry):

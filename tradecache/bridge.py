@@ -272,6 +272,21 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     return await future
 
 
+def in_background(work: Callable[[], None], *, name: str) -> Callable[[], None]:
+    """Do some work that blocks on a daemon thread of its own; return what waits for its end.
+
+    Whoever waits within the work itself is not kept, nor who waits in a forked child, where it does not go on.
+    """
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+
+    def wait() -> None:
+        if threading.current_thread() is not thread:
+            thread.join()
+
+    return wait
+
+
 def _outcome(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
         return function(), None

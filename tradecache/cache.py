@@ -15,7 +15,7 @@ from key_value.aio.protocols.key_value import AsyncKeyValue
 from tradecache import stats
 from tradecache.asking import Request
 from tradecache.bars import Answer
-from tradecache.bridge import shared_bridge
+from tradecache.bridge import in_thread, shared_bridge
 from tradecache.clock import TTL, Clock
 from tradecache.delivery import hand_out
 from tradecache.desk import BarDesk
@@ -36,10 +36,13 @@ from tradecache.stores.local import LocalStore
 from tradecache.telemetry import BIN_SECONDS, Telemetry
 
 if TYPE_CHECKING:
+    from tradecache.exporter import MetricsServer
     from tradecache.freshness import Freshness
+    from tradecache.metrics import CacheCollector
     from tradecache.shelving import Shelving
 
 WARMED_AT_ONCE = 8  # the source has its own limit, and no more need be open than that keeps busy
+METRICS_PORT = 9464  # as OpenTelemetry's exporter has it, which is hardly ever on the same machine
 
 Symbols = str | Iterable[str]
 """One symbol, or several: a list, an Index, a Series."""
@@ -107,6 +110,7 @@ class TradingDataCache:
             shelving=shelving,
         )  # fmt: skip
         self._closed = False
+        self._servers: list[MetricsServer] = []
         self._stop_writing: Callable[[], object] = _nothing
         if keep is not None:
             # which writes a last time also when nobody has closed it: the history does not keep it alive
@@ -426,6 +430,26 @@ class TradingDataCache:
         """Return what can be seen without asking the folder, with the newest few requests."""
         return glance_at(self.telemetry, self.stack.memory.occupancy, recent=recent)
 
+    def collector(self, *, symbols: bool = False) -> "CacheCollector":
+        """Return what a registry of prometheus_client registers, as `TradeCache.collector` describes."""
+        self._check_open()
+        from tradecache.metrics import CacheCollector
+
+        return CacheCollector(self, symbols=symbols)
+
+    def serve_metrics(
+        self, *, port: int = METRICS_PORT, address: str = "127.0.0.1", symbols: bool = False
+    ) -> "MetricsServer":
+        """Answer Prometheus in the background, as `TradeCache.serve_metrics` describes."""
+        collector = self.collector(symbols=symbols)
+        from tradecache.exporter import MetricsServer
+
+        server = MetricsServer(collector, port=port, address=address)
+        weakref.finalize(self, server.stop)  # which keeps only the server
+        self._servers.append(server)
+        server.begin()
+        return server
+
     def reset_stats(self) -> None:
         """Begin all counters and events anew."""
         self.telemetry.reset()
@@ -438,6 +462,8 @@ class TradingDataCache:
         self._closed = True
         await self._history.close()
         self._stop_writing()
+        for server in self._servers:
+            await in_thread(server.close)
         await self.desk.close()
         await self.stack.memory.destroy()
         await self.stack.close()

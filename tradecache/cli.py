@@ -24,6 +24,12 @@ row for each symbol, dataset ("prices" are points, "bars 1d" are bars of a day) 
 or spans as `tradecache coverage` counts them; bytes are what the rows take as frames in memory; first and last
 are timestamps in UTC, of bars their labels; final, fresh and stale say how many bars are in which state.
 """
+METRICS_ARE = """
+It shows what is on disk, and what the processes that use the folder have counted where they keep a history
+(TRADECACHE_KEEP_HISTORY=true, or Settings(keep_history=True)): requests, rows and bytes by tier, dataset and
+operation, up to a minute late. It cannot see their memory, how long requests took, nor how often a source was asked:
+for these, call cache.serve_metrics() in the process itself. Counters begin with the history that is still kept.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_warm(commands)
     _add_views(commands)
     _add_export(commands)
+    _add_metrics(commands)
     return parser
 
 
@@ -117,6 +124,16 @@ def _add_export(commands: Any) -> None:
     _add_common(export)
 
 
+def _add_metrics(commands: Any) -> None:
+    text = "let Prometheus scrape a folder, until Ctrl-C"
+    serve = commands.add_parser("serve-metrics", help=text, description=METRICS_ARE)
+    serve.add_argument("--port", default="9464", help="0 chooses a free one, and says which (default: 9464)")
+    serve.add_argument(
+        "--address", default="127.0.0.1", help="whom to answer (default: 127.0.0.1, only this machine)"
+    )
+    serve.add_argument("--cache-dir", help="the folder (default: TRADECACHE_CACHE_DIR or the user's)")
+
+
 def _add_range(command: argparse.ArgumentParser) -> None:
     command.add_argument("--start", help="the first day or moment (UTC), such as 2012-03-01 (default: all)")
     command.add_argument("--end", help="the last one, included: 2012 is that whole year")
@@ -133,6 +150,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
         return run_demo(picture=chosen.output)
     others = {"warm": _warm, "coverage": _coverage, "stats": _stats, "export": _export}
+    others["serve-metrics"] = _serve_metrics
     return others.get(chosen.command, _keep_house)(chosen)
 
 
@@ -195,6 +213,18 @@ def _export(chosen: argparse.Namespace) -> int:
     if done.without:
         print(f"tradecache: nothing of that is stored for {', '.join(done.without)}", file=sys.stderr)
     return int(len(done.without) > 0)
+
+
+def _serve_metrics(chosen: argparse.Namespace) -> int:
+    from tradecache.exporter import MetricsServer, run_until_signalled
+    from tradecache.metrics import FolderCollector
+
+    port = int(chosen.port) if chosen.port.isdecimal() else chosen.port
+    with _looked_into(chosen.cache_dir) as cache:
+        server = MetricsServer(FolderCollector(cache.core), port=port, address=chosen.address)
+        print(f"metrics of {cache.core.where}: {server.url}", flush=True)
+        run_until_signalled(server)
+    return 0
 
 
 def _looked_into(folder: str | None) -> "TradeCache":

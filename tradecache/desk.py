@@ -242,6 +242,13 @@ class BarDesk:
         """Return what was wrong with the last answers."""
         return provenance.failures_frame(self.last)
 
+    def source_requests(self) -> dict[str, int]:
+        """Return how often each source was asked, retries included, by its name."""
+        counts: dict[str, int] = {}
+        for _, guard in list(self._guards.values()):  # another thread may bring another source
+            counts[guard.source.name] = counts.get(guard.source.name, 0) + guard.requests
+        return counts
+
     async def close(self) -> None:
         """Stop what goes on in the background, and let go of the sources."""
         if self._book is not None:

@@ -12,7 +12,7 @@ from key_value.aio.protocols.key_value import AsyncKeyValue
 
 from tradecache import cards
 from tradecache.bridge import Unfinished, finish, shared_bridge
-from tradecache.cache import Symbols, TradingDataCache, listed
+from tradecache.cache import METRICS_PORT, Symbols, TradingDataCache, listed
 from tradecache.clock import TTL
 from tradecache.delivery import hand_out
 from tradecache.errors import CacheClosed, MissingDependency
@@ -24,7 +24,9 @@ from tradecache.settings import Settings
 from tradecache.stats import Window
 
 if TYPE_CHECKING:
+    from tradecache.exporter import MetricsServer
     from tradecache.freshness import Freshness
+    from tradecache.metrics import CacheCollector
     from tradecache.monitor import Monitor
 
 T = TypeVar("T")
@@ -501,6 +503,40 @@ class TradeCache:
                 raise
             raise MissingDependency("anywidget", "notebook") from error
         return Monitor(self.core, every=every, recent=recent)
+
+    def collector(self, *, symbols: bool = False) -> "CacheCollector":
+        """Return the counters of this cache for a registry of prometheus_client: `REGISTRY.register(cache.collector())`.
+
+        Args:
+            symbols: Whether requests, rows and bytes have the symbol as a label: one more series for each.
+
+        Raises:
+            MissingDependency: Without prometheus_client, which the extra `metrics` brings.
+            InvalidInput: When `symbols` is no bool.
+            CacheClosed: When it was closed.
+        """
+        self._check_open()
+        return self.core.collector(symbols=symbols)
+
+    def serve_metrics(
+        self, *, port: int = METRICS_PORT, address: str = "127.0.0.1", symbols: bool = False
+    ) -> "MetricsServer":
+        """Let Prometheus scrape this cache: answer in the background, until the cache is closed or let go of.
+
+        Args:
+            port: 0 to 65535; 0 chooses a free one, see the `port` of what is returned.
+            address: At which address of this machine; by default only this machine itself is answered.
+            symbols: As in `collector`.
+
+        Returns:
+            The server: `url`, `port`, `close()`.
+
+        Raises:
+            MissingDependency, CacheClosed: As `collector`.
+            InvalidInput: When it cannot listen there, naming the port or the address.
+        """
+        self._check_open()
+        return self.core.serve_metrics(port=port, address=address, symbols=symbols)
 
     def get_cache_statistics(self) -> dict[str, int | float]:
         """Return total_gets, cache_hits, cache_misses, hit_rate_percent, total_puts and total_deletes.

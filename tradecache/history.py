@@ -11,11 +11,15 @@ from tradecache.clock import Clock
 from tradecache.listing import entries_of
 from tradecache.naming import OF_HISTORY
 from tradecache.stack import Stack
-from tradecache.telemetry import BIN_SECONDS, Bin, Telemetry
+from tradecache.telemetry import BIN_SECONDS, Bin, Group, Telemetry, Totals
 
 log = logging.getLogger("tradecache")
 
 AT_ONCE = 500  # bins of one entry
+SPARE = (
+    1000  # keys that are remembered beside as many as there are: after a step of the clock they may be back
+)
+NO_REQUESTS = Totals(0, 0, 0, 0.0, ())
 DIGITS = 13  # of milliseconds since the epoch, so that keys sort by time until the year 2286
 
 
@@ -87,6 +91,48 @@ class History:
         """Write a last time."""
         await self.write()
         self._is_closed = True
+
+
+class Sums:
+    """What all sessions of a folder have counted: sums that never fall, though what they were made of expires.
+
+    Args:
+        stack: Where histories are kept.
+        clock: What time it is.
+    """
+
+    def __init__(self, stack: Stack, *, clock: Clock) -> None:
+        self._stack = stack
+        self._clock = clock
+        self._counted: set[str] = set()
+        self._sums: dict[Group, Totals] = {}
+
+    async def look(self) -> dict[Group, Totals]:
+        """Count the entries that are new, and return the sums of all that there ever were since the first look.
+
+        One look at a time. Nothing is counted when it raises.
+
+        Raises:
+            NotEnumerable: When the durable store cannot list its keys.
+        """
+        entries = await entries_of(self._stack, OF_HISTORY, clock=self._clock)
+        for entry in entries:
+            if entry.key not in self._counted:
+                for each in _bins_in(entry.key, entry.value):
+                    self._add(each)
+                self._counted.add(entry.key)
+        if len(self._counted) > 2 * len(entries) + SPARE:
+            self._counted = {entry.key for entry in entries}
+        return dict(self._sums)
+
+    def _add(self, one: Bin) -> None:
+        group = Group(one.operation, one.dataset, one.tier, one.is_stale)
+        before = self._sums.get(group, NO_REQUESTS)
+        self._sums[group] = before._replace(
+            requests=before.requests + one.requests,
+            rows=before.rows + one.rows,
+            bytes=before.bytes + one.bytes,
+        )
 
 
 def _bins_in(key: str, value: bytes) -> Sequence[Bin]:

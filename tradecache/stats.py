@@ -126,10 +126,9 @@ def _by_tier(telemetry: Telemetry) -> pd.DataFrame:
     own = [tier for tier in HITS if tier != "team" or telemetry.has_team]
     table = {tier: _no_requests() for tier in own}
     for kind, counts in telemetry.counts().items():
-        asked = [tier for tier in _asked(kind) if tier in own or tier == "source"]
-        for tier in asked:
+        for tier, outcome in asked_of(kind, has_team=telemetry.has_team):
             row = table.setdefault(tier, _no_requests())
-            _add(row, _outcome_at(tier, kind, asked), counts, rows=counts.rows_from(tier, last=kind.tier))
+            _add(row, outcome, counts, rows=counts.rows_from(tier, last=kind.tier))
             row["stale"] += counts.requests * (kind.is_stale and tier == kind.tier)
     for tier in own:
         table[tier]["rows_cached"] = table[tier]["rows"]
@@ -137,6 +136,12 @@ def _by_tier(telemetry: Telemetry) -> pd.DataFrame:
     frame.loc[frame.index == "source", "hit_rate"] = np.nan  # what it gives was not cached
     _add_latencies(frame, telemetry, "tier", reads_only=True)
     return frame
+
+
+def asked_of(kind: Kind, *, has_team: bool) -> list[tuple[str, str]]:
+    """Return the tiers that reads of a kind came to, in turn, each with the column that they count in there."""
+    asked = [tier for tier in _asked(kind) if tier != "team" or has_team]
+    return [(tier, _outcome_at(tier, kind, asked)) for tier in asked]
 
 
 def _asked(kind: Kind) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -18,6 +19,11 @@ NOTHING_CACHED = (0, 0, 0)
 MAX_EVENTS = 100_000
 MAX_BINS = 100_000
 BIN_SECONDS = 60.0
+LATENCIES = (
+    5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0,
+    2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+"""Seconds, ascending, up to which requests are counted together: from memory's microseconds to a patient source."""
 CELL_BYTES = 8
 """What each value and each label of an index is counted as, whatever its type: to measure it would take longer."""
 
@@ -104,6 +110,32 @@ class Counts(NamedTuple):
         return self.rows - sum(self.cached) if tier == last else mixed.get(tier, 0)
 
 
+class Group(NamedTuple):
+    """What requests of all symbols are counted by."""
+
+    operation: str
+    dataset: str
+    tier: Tier
+    is_stale: bool
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of them, see `outcome_of`."""
+        return outcome_of(self.operation, self.tier, is_stale=self.is_stale)
+
+
+class Totals(NamedTuple):
+    """How many requests of one group there were, what they gave or took, and how long they took."""
+
+    requests: int
+    rows: int
+    bytes: int
+    seconds: float
+    """All of them together."""
+    latencies: tuple[int, ...]
+    """How many took up to each of `LATENCIES` and longer than the one before; the last ones took longer than all."""
+
+
 class Bin(NamedTuple):
     """The requests of one kind in `BIN_SECONDS` from `start` on, of whatever symbol."""
 
@@ -141,6 +173,17 @@ def outcome_of(operation: str, tier: str, *, is_stale: bool) -> Outcome:
     return "hit" if tier in HITS else "miss"
 
 
+class _Total:
+    """What is counted of one group."""
+
+    __slots__ = ("bytes", "latencies", "requests", "rows", "seconds")
+
+    def __init__(self) -> None:
+        self.requests = self.rows = self.bytes = 0
+        self.seconds = 0.0
+        self.latencies = [0] * (len(LATENCIES) + 1)
+
+
 class Telemetry:
     """A bounded buffer of events for times and latencies, and exact counters that never forget.
 
@@ -168,12 +211,12 @@ class Telemetry:
             tuple[float, str, str, str, Tier, bool, int, tuple[int, int, int], int, float]
         ] = deque(maxlen=max_events)
         self._counts: dict[tuple[str, str, str, Tier, bool], list[int]] = {}
-        self._totals: dict[tuple[str, str, Tier, bool], list[int]] = {}
+        self._totals: dict[tuple[str, str, Tier, bool], _Total] = {}
         self._bin_seconds = bin_seconds or 0.0
         self._bin_start = math.inf if bin_seconds else -math.inf
         self._bin_end = math.inf
         self._bins: list[Bin] = []
-        self._binned: dict[tuple[str, str, Tier, bool], list[int]] = {}
+        self._binned: dict[tuple[str, str, Tier, bool], tuple[int, int, int]] = {}
 
     def record(
         self,
@@ -208,11 +251,12 @@ class Telemetry:
                 counts[5] += cached[2]
             total = self._totals.get(group)
             if total is None:
-                self._totals[group] = [1, rows, size]
-            else:
-                total[0] += 1
-                total[1] += rows
-                total[2] += size
+                total = self._totals[group] = _Total()
+            total.requests += 1
+            total.rows += rows
+            total.bytes += size
+            total.seconds += seconds
+            total.latencies[bisect_left(LATENCIES, seconds)] += 1
 
     def events(self) -> list[Event]:
         """Return the remembered events, oldest first."""
@@ -230,14 +274,25 @@ class Telemetry:
         with self._lock:
             return {Kind._make(kind): Counts._make(counts) for kind, counts in self._counts.items()}
 
+    def totals(self) -> dict[Group, Totals]:
+        """Return how many requests there were of each group, and their latencies, since the beginning or `reset`.
+
+        It costs the same however many symbols there are.
+        """
+        with self._lock:
+            return {
+                Group._make(group): Totals(t.requests, t.rows, t.bytes, t.seconds, tuple(t.latencies))
+                for group, t in self._totals.items()
+            }
+
     def reads(self) -> "Reads":
         """Return how many reads each tier answered, since the beginning or `reset`."""
         tiers, stale = dict.fromkeys(get_args(Tier), 0), 0
         with self._lock:
-            for (operation, _, tier, is_stale), (requests, *_) in self._totals.items():
+            for (operation, _, tier, is_stale), total in self._totals.items():
                 if operation in READS:
-                    tiers[tier] += requests
-                    stale += requests * is_stale
+                    tiers[tier] += total.requests
+                    stale += total.requests * is_stale
         return Reads(tiers, stale)
 
     def take_bins(self) -> list[Bin]:
@@ -271,11 +326,11 @@ class Telemetry:
         if not math.isfinite(self._bin_start):
             return
         for kind, total in self._totals.items():
-            before = self._binned.get(kind, [0, 0, 0])
-            if total[0] > before[0]:
-                grown = (a - b for a, b in zip(total, before, strict=True))
+            now, before = (total.requests, total.rows, total.bytes), self._binned.get(kind, (0, 0, 0))
+            if now > before:
+                grown = (a - b for a, b in zip(now, before, strict=True))
                 self._bins.append(Bin(self._bin_start, *kind, *grown))
-                self._binned[kind] = list(total)
+                self._binned[kind] = now
 
 
 class Reads(NamedTuple):

@@ -13,8 +13,10 @@ from pydantic import ByteSize
 from tradecache import PriceData, Settings, TradeCache, TradingDataCache, warm_cache
 from tradecache.bridge import shared_bridge
 from tradecache.credentials import SecretKey, SecretURL
+from tradecache.exporter import MetricsServer
 from tradecache.freshness import FixedTTL
 from tradecache.glance import Glance
+from tradecache.metrics import CacheCollector
 from tradecache.monitor import Monitor
 from tradecache.notebook import allow_nested_run
 from tradecache.samples import sample_points
@@ -104,6 +106,11 @@ def statistics(cache: TradeCache, ax: Axes) -> None:
     assert_type(cache.get_cache_statistics(), dict[str, int | float])
     assert_type(cache.reset_stats, Callable[[], None])
     assert_type(cache.monitor(every=0.5, recent=3), Monitor)
+    assert_type(cache.collector(symbols=True), CacheCollector)
+    assert_type(cache.serve_metrics(port=0, address="::1", symbols=True), MetricsServer)
+    assert_type(cache.serve_metrics().url, str)
+    assert_type(cache.serve_metrics().port, int)
+    cache.serve_metrics(9464)  # type: ignore[call-arg]
     assert_type(cache.plot.hit_rate(), Axes)
     assert_type(cache.plot.hit_rate(window="1s", ax=ax, color="red"), Axes)
     assert_type(cache.plot.hit_rate(by="symbol", history=cache.history()), Axes)
@@ -155,6 +162,8 @@ async def awaited(core: TradingDataCache, frame: pd.DataFrame, folder: Path) -> 
     assert_type(await core.expiries(), pd.DataFrame)
     assert_type(await core.occupancy(), pd.DataFrame)
     assert_type(core.glance(recent=3), Glance)
+    assert_type(core.collector(), CacheCollector)
+    assert_type(core.serve_metrics(), MetricsServer)
     assert_type(core.is_closed, bool)
     assert_type(core.reset_stats, Callable[[], None])
     assert_type(core.settings, Settings)
