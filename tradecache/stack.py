@@ -3,16 +3,21 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
 from tradecache.clock import Clock
+from tradecache.errors import MissingDependency
 from tradecache.settings import Settings
 from tradecache.stores.hot import HotStore
 from tradecache.stores.local import LocalStore
 from tradecache.tiers import Invalidating, TieredCache
 from tradecache.wrappers import TRANSIENT, OperationLog, Retry, SizeLimit, TierStatistics
+
+if TYPE_CHECKING:
+    from tradecache.sealing import Sealed
+    from tradecache.stores.keyring import Keyring
 
 log = logging.getLogger("tradecache")
 
@@ -40,7 +45,11 @@ class Stack:
     memory: HotStore
     memory_statistics: TierStatistics
     durable: AsyncKeyValue
-    """The durable store itself, for what the protocol has no word for: order, keeping house."""
+    """The durable store itself, for what the protocol has no word for: keeping house."""
+    listed: AsyncKeyValue
+    """The durable store as values are read from it, opened where they are sealed: for what is listed in order."""
+    sealed: "Sealed | None"
+    """The same where values are sealed, else None."""
     retrying: Retry
     disk: AsyncKeyValue
     """The durable tier as small values are written to it: limit of size, statistics, log, retry, store."""
@@ -51,8 +60,8 @@ class Stack:
         """Store values of several collections: all or none."""
         addresses = [(collection, key) for collection, key, _ in items]
         with Invalidating(self.memory, addresses):
-            if isinstance(self.durable, AtomicStore):
-                await self.retrying.call(self.durable.put_all, items, ttl=ttl)
+            if isinstance(self.listed, AtomicStore):
+                await self.retrying.call(self.listed.put_all, items, ttl=ttl)
             else:
                 await self._put_or_undo(items, ttl=ttl)
         for collection, _, _ in items:
@@ -78,12 +87,15 @@ class Stack:
 
 def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | None = None) -> Stack:
     """Build the stack that `settings` describe, over a `LocalStore` or over the store passed in."""
-    store = _local_store(settings, clock=clock) if durable is None else durable
+    ring = _keyring(settings)
+    store = _local_store(settings, clock=clock, ring=ring) if durable is None else durable
+    sealing = None if ring is None else _sealed(store, settings, clock=clock, ring=ring)
+    listed = store if sealing is None else sealing
     memory = HotStore(max_bytes=settings.memory_bytes, clock=clock)
     counted_memory = TierStatistics(memory)
     foreign_commits = store.foreign_commits if isinstance(store, LocalStore) else _never
     retrying = Retry(
-        store,
+        listed,
         max_retries=settings.retries,
         initial_delay=settings.retry_delay,
         max_delay=settings.retry_max_delay,
@@ -117,6 +129,8 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
         memory=memory,
         memory_statistics=counted_memory,
         durable=store,
+        listed=listed,
+        sealed=sealing,
         retrying=retrying,
         disk=disk,
         disk_statistics=counted_disk,
@@ -124,7 +138,7 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
     )
 
 
-def _local_store(settings: Settings, *, clock: Clock) -> LocalStore:
+def _local_store(settings: Settings, *, clock: Clock, ring: "Keyring | None" = None) -> LocalStore:
     return LocalStore(
         settings.cache_dir,
         clock=clock,
@@ -133,6 +147,30 @@ def _local_store(settings: Settings, *, clock: Clock) -> LocalStore:
         lock_wait=settings.lock_wait,
         disk_bytes=settings.disk_bytes,
         max_entry_bytes=settings.max_entry_bytes,
+        ring=ring,
+        hashed=settings.hashed_names,
+    )
+
+
+def _keyring(settings: Settings) -> "Keyring | None":
+    """Return the keys, None where there are none; what encrypts is imported only for the first."""
+    if not settings.encryption_key:
+        return None
+    try:
+        from tradecache.stores.keyring import Keyring
+    except ImportError as error:
+        raise MissingDependency("cryptography", "encryption") from error
+    return Keyring(settings.encryption_key)
+
+
+def _sealed(store: AsyncKeyValue, settings: Settings, *, clock: Clock, ring: "Keyring") -> "Sealed":
+    from tradecache.sealing import names_of, sealed
+
+    if not isinstance(store, LocalStore) or store.card is None:
+        return sealed(store, ring=ring, clock=clock, names=names_of(ring) if settings.hashed_names else None)
+    names = names_of(ring, store.card.secret(ring)) if settings.hashed_names else None
+    return sealed(
+        store, ring=ring, clock=clock, names=names, with_frames=True, wrong_key=store.wrong_key
     )
 
 
