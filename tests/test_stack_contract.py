@@ -25,9 +25,7 @@ class TestSealedStackContract(ProtocolContract):
     @pytest.fixture(params=[False, True], ids=["names", "hashed names"])
     def store(self, tmp_path, clock, request):
         key = Fernet.generate_key()
-        settings = Settings(
-            cache_dir=tmp_path / "cache", encryption_key=key, hashed_names=request.param
-        )
+        settings = Settings(cache_dir=tmp_path / "cache", encryption_key=key, hashed_names=request.param)
         stack = build_stack(settings, clock=Clock(clock))
         yield stack.frames
         stack.durable.close()

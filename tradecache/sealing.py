@@ -15,7 +15,7 @@ from key_value.aio.protocols.key_value import (
     AsyncEnumerateKeysProtocol,
     AsyncKeyValue,
 )
-from key_value.aio.wrappers.encryption import FernetEncryptionWrapper
+from key_value.aio.wrappers.encryption.fernet import ENCRYPTION_VERSION, FernetEncryptionWrapper
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from tradecache.clock import MICRO, Clock, checked_ttl, lifetime
@@ -61,12 +61,19 @@ class Opened(NamedTuple):
 class Quarantining(Protocol):
     """A store that can put an entry aside which somebody else has found out to be wrong."""
 
-    async def put_aside(self, key: str, *, collection: str, suspicion: Callable[..., Exception | None]) -> None:
+    async def put_aside(
+        self, key: str, *, collection: str, suspicion: Callable[..., Exception | None]
+    ) -> None:
         """Put it aside unless it is another one by now."""
 
 
 @runtime_checkable
-class Ordered(AsyncEnumerateKeysProtocol, AsyncEnumerateCollectionsProtocol, Protocol):
+class Listing(AsyncEnumerateKeysProtocol, AsyncEnumerateCollectionsProtocol, Protocol):
+    """A store that lists its keys and collections."""
+
+
+@runtime_checkable
+class Ordered(Listing, Protocol):
     """A store that lists entries in the order of their keys, and enters several in one transaction."""
 
     async def scan(
@@ -76,6 +83,63 @@ class Ordered(AsyncEnumerateKeysProtocol, AsyncEnumerateCollectionsProtocol, Pro
 
     async def put_all(self, items: Sequence[Item], *, ttl: float | None) -> None:
         """Store all of `items` or none."""
+
+
+class Seal:
+    """Makes values into sealed ones, and sealed ones into what they were.
+
+    Args:
+        ring: The keys: with the first one values are sealed, and all of them open what they can.
+        names: Hides the names of collections; None: they stay as they are.
+        wrong_key: Returns the error to raise for a value under a key that was not given, by the key's id; None
+            for one that counts as not sealed.
+    """
+
+    def __init__(
+        self,
+        ring: Keyring,
+        names: Names | None = None,
+        *,
+        wrong_key: Callable[[str], Exception | None] | None = None,
+    ) -> None:
+        self.ring = ring
+        self.names = names
+        self._wrong_key = wrong_key
+
+    def hidden(self, collection: str) -> str:
+        """Return what a collection is called in the store."""
+        return collection if self.names is None else self.names.hidden(collection)
+
+    def spelt(self, opened: Opened) -> dict[str, Any]:
+        """Return a sealed value in the form that stores hold it in, under the first key."""
+        head = to_json(opened[:-1])
+        return {
+            VERSION: ENCRYPTION_VERSION,
+            KEY: self.ring.first.id,
+            HASHED: int(self.names is not None),
+            DATA: self.ring.first.seal(head + b"\n" + opened.text).decode(),
+        }
+
+    def opened(self, value: Mapping[str, Any]) -> Opened:
+        """Open a value, wherever it was found.
+
+        Raises:
+            NotSealed: When it was not sealed with one of the keys, or was altered.
+        """
+        if not SEALED_NAMES <= value.keys() <= SEALED_NAMES | {FRAME}:
+            raise NotSealed("it is not sealed")
+        version, key_id, token = value[VERSION], value[KEY], value[DATA]
+        if type(version) is not int or version != ENCRYPTION_VERSION:
+            raise NotSealed("it is sealed in a version that is not ours")
+        if not isinstance(key_id, str) or not isinstance(token, str):
+            raise NotSealed("it is not sealed")
+        try:
+            return _opened(self.ring[key_id].opened(token))
+        except UnknownKey as error:
+            refusal = self._wrong_key(key_id) if self._wrong_key is not None else None
+            raise refusal or NotSealed(str(error)) from None
+        except ValueError as error:
+            raise NotSealed(str(error)) from None
 
 
 class Sealed(FernetEncryptionWrapper):
@@ -90,34 +154,24 @@ class Sealed(FernetEncryptionWrapper):
 
     Args:
         key_value: Any store, local or remote.
-        ring: The keys.
+        seal: How values are sealed.
         clock: Tells when values expire.
-        names: Hides collections where given; keys stay as they are.
         with_frames: Whether the store encrypts frames itself.
-        wrong_key: Returns the error to raise for an entry under a key that was not given, by the key's id; None
-            for a logged miss.
     """
 
     def __init__(
         self,
         key_value: AsyncKeyValue,
         *,
-        ring: Keyring,
+        seal: Seal,
         clock: Clock,
-        names: Names | None = None,
         with_frames: bool = False,
-        wrong_key: Callable[[str], Exception | None] | None = None,
     ) -> None:
         super().__init__(key_value, fernet=Fernet(Fernet.generate_key()))  # the ring's keys are used instead
-        self.ring = ring
+        self.seal = seal
+        self.hidden = seal.hidden
         self._clock = clock
-        self._names = names
         self._with_frames = with_frames
-        self._wrong_key = wrong_key
-
-    def hidden(self, collection: str) -> str:
-        """Return what a collection is called in the store."""
-        return collection if self._names is None else self._names.hidden(collection)
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the value of a key, None where there is none that is as it should be."""
@@ -206,7 +260,7 @@ class Sealed(FernetEncryptionWrapper):
 
     def sealed_bytes(self, content: bytes) -> bytes:
         """Return bytes sealed for a file of their own, behind the id of the key."""
-        return self.ring.first.id.encode() + b" " + self.ring.first.seal(content)
+        return self.seal.ring.first.id.encode() + b" " + self.seal.ring.first.seal(content)
 
     def opened_bytes(self, content: bytes) -> bytes:
         """Return what was sealed by `sealed_bytes`.
@@ -216,7 +270,7 @@ class Sealed(FernetEncryptionWrapper):
         """
         key_id, _, token = content.partition(b" ")
         try:
-            return self.ring[key_id.decode("ascii", "replace")].opened(token)
+            return self.seal.ring[key_id.decode("ascii", "replace")].opened(token)
         except UnknownKey as error:
             raise ValueError(str(error)) from None
 
@@ -231,20 +285,10 @@ class Sealed(FernetEncryptionWrapper):
         frame = normal.pop(FRAME) if isinstance(normal.get(FRAME), pd.DataFrame) else None
         if frame is not None and not self._with_frames:
             raise NotStorable(f"{type(self.key_value).__name__} does not encrypt frames")
-        text = _json(normal)
+        text = value_text(normal)
         opened = Opened(collection, key, expires, frame is not None, text)
-        sealed = self.spelt(opened)
+        sealed = self.seal.spelt(opened)
         return sealed if frame is None else {**sealed, FRAME: frame}
-
-    def spelt(self, opened: Opened) -> dict[str, Any]:
-        """Return a sealed value in the form that stores hold it in, under the first key."""
-        head = to_json(opened[:-1])
-        return {
-            VERSION: self.encryption_version,
-            KEY: self.ring.first.id,
-            HASHED: int(self._names is not None),
-            DATA: self.ring.first.seal(head + b"\n" + opened.text).decode(),
-        }
 
     async def _answer(
         self, collection: str, key: str, value: dict[str, Any] | None, left: float | None
@@ -273,33 +317,12 @@ class Sealed(FernetEncryptionWrapper):
         Raises:
             NotSealed: Saying why it does not.
         """
-        opened = self.opened(value)
+        opened = self.seal.opened(value)
         if self.hidden(opened.collection) != hidden or opened.key != key:
             raise NotSealed("it was sealed for another place")
         if opened.has_frame != isinstance(value.get(FRAME), pd.DataFrame):
             raise NotSealed("its frame is missing" if opened.has_frame else "a frame was put beside it")
         return opened
-
-    def opened(self, value: Mapping[str, Any]) -> Opened:
-        """Open a value, wherever it was found.
-
-        Raises:
-            NotSealed: When it was not sealed with one of the keys, or was altered.
-        """
-        if not SEALED_NAMES <= value.keys() <= SEALED_NAMES | {FRAME}:
-            raise NotSealed("it is not sealed")
-        version, key_id, token = value[VERSION], value[KEY], value[DATA]
-        if type(version) is not int or version != self.encryption_version:
-            raise NotSealed("it is sealed in a version that is not ours")
-        if not isinstance(key_id, str) or not isinstance(token, str):
-            raise NotSealed("it is not sealed")
-        try:
-            return _opened(self.ring[key_id].opened(token))
-        except UnknownKey as error:
-            refusal = self._wrong_key(key_id) if self._wrong_key is not None else None
-            raise refusal or NotSealed(str(error)) from None
-        except ValueError as error:
-            raise NotSealed(str(error)) from None
 
     async def _refused(self, collection: str, key: str, reason: Exception) -> None:
         log.warning("%r in %r is not served: %s", key, self.hidden(collection), reason)
@@ -326,7 +349,7 @@ class SealedListing(Sealed):
     async def collections(self, *, limit: int | None = None) -> list[str]:
         """Return the collections by their clear names."""
         hidden: list[str] = await self.key_value.collections(limit=limit)
-        if self._names is None:
+        if self.seal.names is None:
             return hidden
         async for some in in_steps(hidden):
             for name in some:
@@ -382,7 +405,7 @@ class SealedOrdered(SealedListing):
         for last in (1, None):
             for entry in await self.key_value.scan(hidden, last=last):
                 try:
-                    opened = self.opened(_mapping(entry.value))
+                    opened = self.seal.opened(_mapping(entry.value))
                 except NotSealed:
                     continue
                 if self.hidden(opened.collection) == hidden:
@@ -392,7 +415,7 @@ class SealedOrdered(SealedListing):
     async def _scanned(self, collection: str, entry: Entry) -> Opened | None:
         hidden = self.hidden(collection)
         try:
-            opened = self.opened(_mapping(entry.value))
+            opened = self.seal.opened(_mapping(entry.value))
             if self.hidden(opened.collection) != hidden or opened.key != entry.key:
                 raise NotSealed("it was sealed for another place")
         except NotSealed as error:
@@ -401,24 +424,14 @@ class SealedOrdered(SealedListing):
         return opened
 
 
-def sealed(
-    key_value: AsyncKeyValue,
-    *,
-    ring: Keyring,
-    clock: Clock,
-    names: Names | None = None,
-    with_frames: bool = False,
-    wrong_key: Callable[[str], Exception | None] | None = None,
-) -> Sealed:
+def sealed(key_value: AsyncKeyValue, *, seal: Seal, clock: Clock, with_frames: bool = False) -> Sealed:
     """Return `Sealed` over a store, with as many of its ways to list entries as that has."""
     kind: type[Sealed] = Sealed
-    if isinstance(key_value, AsyncEnumerateKeysProtocol) and isinstance(
-        key_value, AsyncEnumerateCollectionsProtocol
-    ):
-        kind = SealedOrdered if isinstance(key_value, Ordered) else SealedListing
-    return kind(
-        key_value, ring=ring, clock=clock, names=names, with_frames=with_frames, wrong_key=wrong_key
-    )
+    if isinstance(key_value, Ordered):
+        kind = SealedOrdered
+    elif isinstance(key_value, Listing):
+        kind = SealedListing
+    return kind(key_value, seal=seal, clock=clock, with_frames=with_frames)
 
 
 def names_of(ring: Keyring, secret: bytes | None = None) -> Names:
@@ -449,7 +462,8 @@ def _mapping(text: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _json(value: dict[str, Any]) -> bytes:
+def value_text(value: dict[str, Any]) -> bytes:
+    """Return a value as the JSON that a ledger holds."""
     try:
         return to_json(value, inf_nan_mode="constants")
     except PydanticSerializationError as error:  # half a surrogate pair

@@ -164,14 +164,13 @@ def _keyring(settings: Settings) -> "Keyring | None":
 
 
 def _sealed(store: AsyncKeyValue, settings: Settings, *, clock: Clock, ring: "Keyring") -> "Sealed":
-    from tradecache.sealing import names_of, sealed
+    from tradecache.sealing import Seal, names_of, sealed
 
     if not isinstance(store, LocalStore) or store.card is None:
-        return sealed(store, ring=ring, clock=clock, names=names_of(ring) if settings.hashed_names else None)
+        seal = Seal(ring, names_of(ring) if settings.hashed_names else None)
+        return sealed(store, seal=seal, clock=clock)
     names = names_of(ring, store.card.secret(ring)) if settings.hashed_names else None
-    return sealed(
-        store, ring=ring, clock=clock, names=names, with_frames=True, wrong_key=store.wrong_key
-    )
+    return sealed(store, seal=Seal(ring, names, wrong_key=store.wrong_key), clock=clock, with_frames=True)
 
 
 def _never() -> int:

@@ -204,9 +204,7 @@ def _dtype(kind: pa.DataType) -> np.dtype[Any]:
     return np.dtype(f"M8[{kind.unit}]" if pa.types.is_timestamp(kind) else kind.to_pandas_dtype())
 
 
-def _view(
-    column: pa.Array, dtype: np.dtype[Any], mapping: Content, base: pa.Buffer
-) -> np.ndarray[Any, Any]:
+def _view(column: pa.Array, dtype: np.dtype[Any], mapping: Content, base: pa.Buffer) -> np.ndarray[Any, Any]:
     if not len(column):
         return np.empty(0, dtype=dtype)
     data = column.buffers()[1]

@@ -122,7 +122,7 @@ def opened(content: "Buffer", ring: Keyring, about: bytes) -> np.ndarray[Any, np
     if len(body) - (count - 1) * (CHUNK + TAG) < TAG:
         raise Unreadable("it is cut")
     plain = np.empty(len(body) - count * TAG, np.uint8)  # not zeroed first, and in large pages
-    target = memoryview(plain)
+    target = memoryview(plain)  # type: ignore[arg-type]  # numpy says so only from Python 3.12 on
     for number in range(count):
         sealed = body[number * (CHUNK + TAG) : (number + 1) * (CHUNK + TAG)]
         place = target[number * CHUNK : number * CHUNK + len(sealed) - TAG]

@@ -21,13 +21,16 @@ from filelock import FileLock
 from tradecache.errors import WrongKey
 from tradecache.stores.disk import sync_folder
 from tradecache.stores.keyring import BYTES, Key, Keyring
+from tradecache.stores.values import SEALED_START
 
 FILE, LOCK = "encryption.json", "encryption.lock"
 PLAIN, NAMES = "plain", "names"
 """What a `rekey` that has not ended may still have to do: encrypt plain entries, change names."""
 VERSION = 1
 TRIGGER = "sealed"
-REFUSAL = "this folder takes only entries that are encrypted with its present keys: start anew with one of them"
+REFUSAL = (
+    "this folder takes only entries that are encrypted with its present keys: start anew with one of them"
+)
 ENCRYPTS = "`tradecache rekey` encrypts it"
 
 
@@ -69,6 +72,11 @@ class Card:
         return replace(self, keys=kept, names={key.id: self.names[key.id]}, unfinished=unfinished)
 
 
+def changed(card: Card, *, hashed: bool, unfinished: tuple[str, ...]) -> Card:
+    """Return a card while a `rekey` is at work."""
+    return replace(card, hashed=hashed, unfinished=unfinished)
+
+
 def is_encrypted(folder: Path) -> bool:
     """Whether a folder says of itself that it is encrypted."""
     return (folder / FILE).exists()
@@ -105,7 +113,7 @@ def _card(found: dict[str, Any]) -> Card:
 
 def write_card(folder: Path, card: Card) -> None:
     """Write the card of a folder, for its owner only, all of it or nothing."""
-    spelt = {
+    said = {
         "version": VERSION,
         "keys": {name: {"check": check, "names": card.names[name]} for name, check in card.keys.items()},
         "hashed_names": card.hashed,
@@ -114,8 +122,8 @@ def write_card(folder: Path, card: Card) -> None:
     temporary = folder / f".{secrets.token_hex(8)}.{FILE}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(json.dumps(spelt, indent=1))
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(json.dumps(said, indent=1))
             file.flush()
             os.fsync(descriptor)
         temporary.replace(folder / FILE)
@@ -155,9 +163,7 @@ def check_keys(folder: Path, card: Card, ring: Keyring) -> None:
         raise WrongKey(folder, f"is encrypted, and the check of a key in its {FILE} is not that key's")
 
 
-def admitted(
-    folder: Path, ring: Keyring, *, hashed: bool, held: Iterable[bytes], read_only: bool
-) -> Card:
+def admitted(folder: Path, ring: Keyring, *, hashed: bool, held: Iterable[bytes], read_only: bool) -> Card:
     """Return the card of a folder that may be opened, which is made or lengthened where it has to be.
 
     Args:
@@ -182,13 +188,18 @@ def admitted(
         if card is None:
             card = _first_card(folder, ring, hashed=hashed, held=held)
         elif not _is_settled(folder, card, ring, hashed=hashed):
-            card = card.with_key(ring.first, _secret(folder, card, ring))
+            card = card.with_key(ring.first, secret_of(folder, card, ring))
         if not read_only:
             write_card(folder, card)
     return card
 
 
-def _secret(folder: Path, card: Card, ring: Keyring) -> bytes:
+def secret_of(folder: Path, card: Card, ring: Keyring) -> bytes:
+    """Return the secret of hidden names of a folder.
+
+    Raises:
+        WrongKey: When it cannot be opened.
+    """
     try:
         return card.secret(ring)
     except ValueError:
@@ -202,8 +213,10 @@ def _is_settled(folder: Path, card: Card, ring: Keyring, *, hashed: bool) -> boo
         raise WrongKey(folder, "is only partly encrypted: run `tradecache rekey` again to finish it")
     if card.hashed != hashed:
         names = "hashed" if card.hashed else "plain"
-        raise WrongKey(folder, f"has {names} names: `tradecache rekey` changes them to what hashed_names says")
-    _secret(folder, card, ring)
+        raise WrongKey(
+            folder, f"has {names} names: `tradecache rekey` changes them to what hashed_names says"
+        )
+    secret_of(folder, card, ring)
     return ring.first.id in card.keys
 
 
@@ -250,6 +263,16 @@ def tag_of(value: object) -> Tag | None:
         if head == spelt(tag):
             return tag
     return None
+
+
+def starts(connection: sqlite3.Connection) -> list[bytes]:
+    """Return how the values of a ledger begin: each tag once, and one empty one for all that have none."""
+    size = len(SEALED_START)
+    query = (
+        f"SELECT DISTINCT CASE WHEN substr(value, 1, {size}) = x'{SEALED_START.hex()}' "  # noqa: S608
+        f"THEN substr(value, 1, {TAG_BYTES}) ELSE x'' END FROM entries"
+    )
+    return [row[0] for row in connection.execute(query)]
 
 
 def guard_of(card: Card) -> str:

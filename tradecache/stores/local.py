@@ -385,12 +385,9 @@ class LocalStore(AsyncKeyValue):
         """Return what the folder says of its keys, once they fit and the ledger takes nothing else."""
         from tradecache.stores import keycard
 
-        def starts(connection: sqlite3.Connection) -> list[bytes]:
-            query = f"SELECT DISTINCT substr(value, 1, {keycard.TAG_BYTES}) FROM entries LIMIT 100"  # noqa: S608
-            return [row[0] for row in connection.execute(query)]
-
         try:
-            held = [] if keycard.is_encrypted(self.folder) else self._access.at_once(lambda x: x.run(starts))
+            is_new = not keycard.is_encrypted(self.folder)
+            held = self._access.at_once(lambda x: x.run(keycard.starts)) if is_new else []
             card = keycard.admitted(self.folder, ring, hashed=hashed, held=held, read_only=self.read_only)
             if not self.read_only:
                 self._guard(card)

@@ -144,7 +144,9 @@ class Payloads:
         self._make(directory.parent)
         directory.mkdir(exist_ok=True, mode=0o700)
 
-    def read(self, payload: Payload, *, collection: str = "", key: str = "", text: bytes = b"") -> pd.DataFrame:
+    def read(
+        self, payload: Payload, *, collection: str = "", key: str = "", text: bytes = b""
+    ) -> pd.DataFrame:
         """Return the frame in a payload's file, mapped where it is uncompressed and not encrypted.
 
         Args:
@@ -171,7 +173,7 @@ class Payloads:
         """Return the Arrow file in a payload's file, verified, and decrypted where it was encrypted, as `read` does."""
         if self.ring is not None:
             return self._opened(payload, collection, key, text)
-        if isinstance(payload.path, str) and payload.path.endswith(SEALED):
+        if payload.path.endswith(SEALED):
             raise LockedPayload("it is encrypted")
         mapping, written = self._map(payload)
         if self._verified.get(payload.path) != written:
@@ -186,7 +188,7 @@ class Payloads:
         """Return what is in a sealed file; what it is authenticated by says more than its checksum."""
         from tradecache.stores.cipher import Unreadable, belonging_to, opened
 
-        if not isinstance(payload.path, str) or not payload.path.endswith(SEALED):
+        if not payload.path.endswith(SEALED):
             raise DamagedPayload("it is not encrypted")
         assert self.ring is not None  # noqa: S101 - told to the type checker
         mapping, _ = self._map(payload)
