@@ -113,12 +113,12 @@ class _Rekeying:
     async def run(self) -> pd.Series:
         """Do all of it, and return the counts."""
         with keycard.one_at_a_time(self.folder):
-            before, card = self._begun()
+            card = self._begun()
             keycard.write_card(self.folder, card)
             await self._write(lambda c: keycard.set_guard(c, card))
         self._access.ledger.guard = lambda connection: keycard.with_guard(self.folder, connection)
         await self._access.run(lambda x: x.run(lambda c: c.execute("PRAGMA secure_delete = ON")))
-        self._prepare(before, card)
+        self._prepare(card)
         for _ in range(PASSES):
             self._counts["left"] = 0
             if not await self._one_pass() or self._counts["left"]:
@@ -126,8 +126,8 @@ class _Rekeying:
         await self._finish(card)
         return pd.Series({name: self._counts[name] for name in COUNTS}, name="rekeyed", dtype="int64")
 
-    def _begun(self) -> tuple[keycard.Card | None, keycard.Card]:
-        """Return the card as it was, and as it is while this is at work."""
+    def _begun(self) -> keycard.Card:
+        """Return the card as it is while this is at work."""
         before = keycard.read_card(self.folder)
         starts = self._access.at_once(lambda x: x.run(keycard.starts))
         tags = [keycard.tag_of(start) for start in starts]
@@ -144,15 +144,19 @@ class _Rekeying:
                 raise WrongKey(self.folder, f"holds entries under the key {tag.key_id}, which is not given")
             if before is None:
                 card = card.with_key(self._ring[tag.key_id], secret)
-            if tag.hashed != self._hashed or (before is None and tag.hashed):
+            if tag.hashed != self._hashed:
                 unfinished.add(keycard.NAMES)
-        return before, keycard.changed(card, hashed=self._hashed, unfinished=tuple(sorted(unfinished)))
+            if before is None and tag.hashed:
+                unfinished.add(keycard.LOST)
+        return keycard.changed(card, hashed=self._hashed, unfinished=tuple(sorted(unfinished)))
 
-    def _prepare(self, before: keycard.Card | None, card: keycard.Card) -> None:
+    def _prepare(self, card: keycard.Card) -> None:
         """Make what opens the entries as they are and what seals them anew."""
         names = names_of(self._ring, card.secret(self._ring))
         self._takes_plain = keycard.PLAIN in card.unfinished
-        self._old_names = names if before is not None else None
+        is_lost = keycard.LOST in card.unfinished
+        self._old_names = None if is_lost else names
+        self._passed_over = b"" if is_lost else self._tag
         self._seal = Seal(self._ring, names if self._hashed else None)
         self._changes_names = bool(card.unfinished)
 
@@ -160,20 +164,21 @@ class _Rekeying:
         """Go over what is not as it should be; return whether there was anything."""
         place: tuple[str, str] = ("", "")
         found = False
-        while rows := await self._access.fetch(REMAINDER, (*place, self._tag)):
-            found = True
+        while rows := await self._access.fetch(REMAINDER, (*place, self._passed_over)):
             for row in map(Row._make, rows):
-                await self._exchange(row)
+                found |= await self._exchange(row)
             place = rows[-1][0], rows[-1][1]
         return found
 
-    async def _exchange(self, row: Row) -> None:
-        """Put an entry, sealed anew, in place of what it is."""
+    async def _exchange(self, row: Row) -> bool:
+        """Put an entry, sealed anew, in place of what it is; return whether that was to be done."""
         payload = None
         try:
             opened = self._opened(row)
-            text = value_text(self._seal.spelt(opened))
             hidden = self._seal.hidden(opened.collection)
+            if row.value.startswith(self._tag) and hidden == row.collection:
+                return False
+            text = value_text(self._seal.spelt(opened))
             if row.path is not None:
                 content = memoryview(self._content(row))
                 payload = self._payloads.write_bytes(hidden, row.key, content, text=text)
@@ -186,6 +191,7 @@ class _Rekeying:
             self._counts["left"] += 1
         else:
             await self._enter(row, hidden, text, payload)
+        return True
 
     def _opened(self, row: Row) -> Opened:
         """Return what an entry is, in whichever form it is kept."""
@@ -197,7 +203,7 @@ class _Rekeying:
                 raise NotSealed("it is not sealed, in a folder that is")
             from_json(row.value)
             return Opened(row.collection, row.key, row.expires, row.path is not None, row.value)
-        opened = self._seal.opened(from_json(row.value))
+        opened = self._seal.opened(from_json(row.value), hashed=tag.hashed)
         if opened.key != row.key or opened.has_frame != (row.path is not None):
             raise NotSealed("it was sealed for another place")
         if not tag.hashed and opened.collection != row.collection:

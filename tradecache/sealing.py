@@ -120,8 +120,12 @@ class Seal:
             DATA: self.ring.first.seal(head + b"\n" + opened.text).decode(),
         }
 
-    def opened(self, value: Mapping[str, Any]) -> Opened:
+    def opened(self, value: Mapping[str, Any], *, hashed: bool | None = None) -> Opened:
         """Open a value, wherever it was found.
+
+        Args:
+            value: As the store holds it.
+            hashed: Whether its name should be hidden; by default as those that are sealed here.
 
         Raises:
             NotSealed: When it was not sealed with one of the keys, or was altered.
@@ -133,6 +137,9 @@ class Seal:
             raise NotSealed("it is sealed in a version that is not ours")
         if not isinstance(key_id, str) or not isinstance(token, str):
             raise NotSealed("it is not sealed")
+        wanted = self.names is not None if hashed is None else hashed
+        if type(value[HASHED]) is not int or value[HASHED] != wanted:
+            raise NotSealed("its name is not hidden as it should be")
         try:
             return _opened(self.ring[key_id].opened(token))
         except UnknownKey as error:
@@ -426,11 +433,9 @@ class SealedOrdered(SealedListing):
 
 def sealed(key_value: AsyncKeyValue, *, seal: Seal, clock: Clock, with_frames: bool = False) -> Sealed:
     """Return `Sealed` over a store, with as many of its ways to list entries as that has."""
-    kind: type[Sealed] = Sealed
-    if isinstance(key_value, Ordered):
-        kind = SealedOrdered
-    elif isinstance(key_value, Listing):
-        kind = SealedListing
+    kind = Sealed
+    if isinstance(key_value, Listing):
+        kind = SealedOrdered if isinstance(key_value, Ordered) else SealedListing
     return kind(key_value, seal=seal, clock=clock, with_frames=with_frames)
 
 

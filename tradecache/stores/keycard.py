@@ -24,8 +24,9 @@ from tradecache.stores.keyring import BYTES, Key, Keyring
 from tradecache.stores.values import SEALED_START
 
 FILE, LOCK = "encryption.json", "encryption.lock"
-PLAIN, NAMES = "plain", "names"
-"""What a `rekey` that has not ended may still have to do: encrypt plain entries, change names."""
+PLAIN, NAMES, LOST = "plain", "names", "lost"
+"""What a `rekey` that has not ended may still have to do: encrypt plain entries, change names, also those whose
+secret was lost."""
 VERSION = 1
 TRIGGER = "sealed"
 REFUSAL = (
