@@ -4,6 +4,7 @@ Entry by entry: each is read, sealed anew and entered in place of what was read,
 that others write or delete meanwhile is lost or comes back, and after a kill the next run goes on.
 """
 
+import asyncio
 import contextlib
 import logging
 import sqlite3
@@ -236,7 +237,10 @@ class _Rekeying:
 
         try:
             outcome = await self._write(work)
-        except BaseException:
+        except (
+            Exception,
+            asyncio.CancelledError,
+        ):  # Ctrl-C may come after the commit: then the file is needed
             self._payloads.remove([path])
             raise
         self._counts[outcome] += 1

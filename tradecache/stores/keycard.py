@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from tradecache.errors import WrongKey
 from tradecache.stores.disk import sync_folder
 from tradecache.stores.keyring import BYTES, Key, Keyring
@@ -137,6 +135,8 @@ def write_card(folder: Path, card: Card) -> None:
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """Hold the lock of the card, among threads and processes; it is let go of when its holder dies."""
+    from filelock import FileLock  # when first needed, for what it costs
+
     with FileLock(folder / LOCK, thread_local=False, preserve_lock_file=True, mode=0o600):
         yield
 

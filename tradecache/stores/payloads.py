@@ -74,6 +74,8 @@ class Payloads:
     ) -> None:
         self.folder = folder
         self.ring = ring
+        if ring is not None:
+            import tradecache.stores.cipher  # noqa: F401 - now, not in a first read
         self._compression = compression
         self._fsync = fsync
         self._verified: dict[str, tuple[int, int]] = {}
