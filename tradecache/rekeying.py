@@ -11,14 +11,14 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
 from tradecache.bridge import shared_bridge
-from tradecache.errors import InvalidInput, MissingDependency, StoreBusy, WrongKey
+from tradecache.errors import InvalidInput, MissingDependency, StoreBusy, StoreError, WrongKey
 from tradecache.settings import Settings
 from tradecache.stores.access import Access
 from tradecache.stores.disk import QUARANTINE
@@ -51,6 +51,15 @@ EXCHANGE = (
     "WHERE collection = ? AND key = ? AND checksum = ?"
 )
 REMOVE = "DELETE FROM entries WHERE collection = ? AND key = ? AND checksum = ?"
+
+
+class Exchange(NamedTuple):
+    """What is to stand in place of an entry: under which name, which JSON, which file."""
+
+    row: Row
+    hidden: str
+    text: bytes
+    payload: Payload | None
 
 
 def rekey(settings: Settings) -> pd.Series:
@@ -166,32 +175,36 @@ class _Rekeying:
         place: tuple[str, str] = ("", "")
         found = False
         while rows := await self._access.fetch(REMAINDER, (*place, self._passed_over)):
+            exchanges: list[Exchange] = []
             for row in map(Row._make, rows):
-                found |= await self._exchange(row)
+                found |= await self._prepared(row, exchanges)
+            await self._enter(exchanges)
             place = rows[-1][0], rows[-1][1]
         return found
 
-    async def _exchange(self, row: Row) -> bool:
-        """Put an entry, sealed anew, in place of what it is; return whether that was to be done."""
-        payload = None
+    async def _prepared(self, row: Row, exchanges: list[Exchange]) -> bool:
+        """Add what is to stand in place of an entry; return whether anything was to be done with it."""
         try:
             opened = self._opened(row)
             hidden = self._seal.hidden(opened.collection)
             if row.value.startswith(self._tag) and hidden == row.collection:
                 return False
             text = value_text(self._seal.spelt(opened))
-            if row.path is not None:
+            if row.path is None:
+                exchanges.append(Exchange(row, hidden, text, None))
+            else:
                 content = memoryview(self._content(row))
                 payload = self._payloads.write_bytes(hidden, row.key, content, text=text)
+                await self._enter([Exchange(row, hidden, text, payload)])
         except (NotSealed, DamagedPayload, UnknownKey, ValueError) as error:
             await self._put_aside(row, error)
         except FileNotFoundError as error:
             await self._without_file(row, error)
+        except StoreError:
+            raise
         except OSError as error:
             log.warning("%r in %r is left as it is: %s", row.key, row.collection, error)
             self._counts["left"] += 1
-        else:
-            await self._enter(row, hidden, text, payload)
         return True
 
     def _opened(self, row: Row) -> Opened:
@@ -222,30 +235,25 @@ class _Rekeying:
             return self._plain.content(payload)
         return self._payloads.content(payload, collection=row.collection, key=row.key, text=row.value)
 
-    async def _enter(self, row: Row, hidden: str, text: bytes, payload: Payload | None) -> None:
-        path, size, file = (
-            (None, 0, None) if payload is None else (payload.path, payload.size, payload.checksum)
-        )
-        checksum = row_checksum(hidden, row.key, row.created, row.expires, text, path, file)
-        new = (hidden, len(text) + size, checksum, text, path, file)
-        same = (row.collection, row.key, row.checksum)
+    async def _enter(self, exchanges: list[Exchange]) -> None:
+        """Enter all of these that are still what they were, in one transaction."""
 
-        def work(connection: sqlite3.Connection) -> str:
-            if connection.execute(EXCHANGE, (*new, *same)).rowcount:
-                return "sealed_anew"
-            return "superseded" if connection.execute(REMOVE, same).rowcount else "gone"
+        def work(connection: sqlite3.Connection) -> list[str]:
+            return [_exchanged(connection, each) for each in exchanges]
 
+        paths = [each.payload and each.payload.path for each in exchanges]
         try:
-            outcome = await self._write(work)
+            outcomes = await self._write(work) if exchanges else []
         except (
             Exception,
             asyncio.CancelledError,
         ):  # Ctrl-C may come after the commit: then the file is needed
-            self._payloads.remove([path])
+            self._payloads.remove(paths)
             raise
-        self._counts[outcome] += 1
-        self._payloads.remove([row.path if outcome != "gone" else None])
-        self._payloads.remove([path if outcome != "sealed_anew" else None])
+        for each, path, outcome in zip(exchanges, paths, outcomes, strict=True):
+            self._counts[outcome] += 1
+            self._payloads.remove([each.row.path if outcome != "gone" else None])
+            self._payloads.remove([path if outcome != "sealed_anew" else None])
 
     async def _without_file(self, row: Row, error: Exception) -> None:
         """Put an entry aside whose file is missing, unless somebody has replaced both meanwhile."""
@@ -323,6 +331,18 @@ class _Rekeying:
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._access.run(lambda ledger: ledger.write(work))
+
+
+def _exchanged(connection: sqlite3.Connection, each: Exchange) -> str:
+    """Enter one exchange; return what became of it: "sealed_anew", "superseded" or, of an entry changed meanwhile, "gone"."""
+    row, hidden, text, payload = each
+    path, size, file = (None, 0, None) if payload is None else payload
+    checksum = row_checksum(hidden, row.key, row.created, row.expires, text, path, file)
+    new = (hidden, len(text) + size, checksum, text, path, file)
+    same = (row.collection, row.key, row.checksum)
+    if connection.execute(EXCHANGE, (*new, *same)).rowcount:
+        return "sealed_anew"
+    return "superseded" if connection.execute(REMOVE, same).rowcount else "gone"
 
 
 def _emptied_log(connection: sqlite3.Connection) -> None:

@@ -433,9 +433,10 @@ class SealedOrdered(SealedListing):
 
 def sealed(key_value: AsyncKeyValue, *, seal: Seal, clock: Clock, with_frames: bool = False) -> Sealed:
     """Return `Sealed` over a store, with as many of its ways to list entries as that has."""
-    kind = Sealed
-    if isinstance(key_value, Listing):
-        kind = SealedOrdered if isinstance(key_value, Ordered) else SealedListing
+    offered: object = key_value
+    kind = SealedOrdered if isinstance(offered, Ordered) else Sealed
+    if kind is Sealed and isinstance(offered, Listing):
+        kind = SealedListing
     return kind(key_value, seal=seal, clock=clock, with_frames=with_frames)
 
 
