@@ -84,6 +84,15 @@ class Sealing:
         self._waiting.clear()
 
 
+def sealed(content: "Buffer", key: Key, about: bytes) -> bytes:
+    """Return some bytes sealed, for who keeps them in one piece; `opened` is its opposite."""
+    parts = bytearray()
+    sealing = Sealing(key, about, parts.extend)
+    sealing.write(content)
+    sealing.finish()
+    return bytes(parts)
+
+
 class Header(NamedTuple):
     """What a sealed file says of itself: under which key it is, and its salt."""
 

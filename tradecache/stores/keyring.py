@@ -54,7 +54,7 @@ class Key:
         """
         try:
             return self._fernet.decrypt(token)
-        except (InvalidToken, TypeError):
+        except (InvalidToken, TypeError, ValueError):  # the last for what is not ASCII
             raise ValueError("its token is not what was written") from None
 
     def of_file(self, salt: bytes) -> bytes:
