@@ -1,6 +1,7 @@
 import base64
 import json
 import logging
+import os
 import random
 import shutil
 import sqlite3
@@ -1146,6 +1147,42 @@ def test_a_raw_store_takes_nothing_plain(folder, disk, stack):
     assert isinstance(stack.durable, LocalStore)
     with pytest.raises(StoreError, match="only entries"):
         run(stack.durable.put("k", {"plain": True}))
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else"
+)
+def test_a_folder_that_can_only_be_read(tmp_path):
+    """Who may only read an encrypted folder reads it with its key, also behind a new one, and changes nothing."""
+    code = """
+        import json, os, sys, tempfile
+        from pathlib import Path
+        from tradecache import Settings, StoreReadOnly, TradeCache, WrongKey
+        place = Path(tempfile.mkdtemp())
+        folder, one, two = place / "c", *sys.argv[1:]
+        def opened(*keys):
+            return TradeCache(settings=Settings(cache_dir=folder, encryption_key=keys, hashed_names=True))
+        with opened(one) as cache:
+            cache.store_price("A", 1, 1)
+        place.chmod(0o755)
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        os.setuid(65534)
+        said = []
+        for keys in ([one], [two, one]):
+            with opened(*keys) as cache:
+                said.append(len(cache.prices()))
+                try:
+                    cache.store_price("A", 2, 1)
+                except StoreReadOnly:
+                    said.append("read-only")
+        try:
+            opened(two)
+        except WrongKey:
+            said.append("wrong key")
+        print(json.dumps(said))
+    """
+    assert answer(code, ONE, TWO, env={"TMPDIR": "/tmp"}) == [1, "read-only", 1, "read-only", "wrong key"]
 
 
 class SealedLaw(PricesLaw):
