@@ -131,6 +131,11 @@ EXAMPLES = {
         {"symbol": "APPL", "source": "yfinance", "reason": ""},
         "yfinance knows no symbol 'APPL'",
     ),
+    "WrongKey": (
+        errors.WrongKey("/tmp/c", "is encrypted: set encryption_key"),
+        {"folder": "/tmp/c", "reason": "is encrypted: set encryption_key"},
+        "the cache in /tmp/c is encrypted: set encryption_key; nothing in it was changed",
+    ),
     "NoBars": (
         errors.NoBars("closed"),
         {"reason": "closed"},

@@ -31,6 +31,7 @@ from tradecache.errors import (
     StoreReadOnly,
     TradeCacheError,
     UnknownSymbol,
+    WrongKey,
     WrongThread,
 )
 from tradecache.frames import TradeCache
@@ -69,6 +70,7 @@ __all__ = [
     "TradeCacheError",
     "TradingDataCache",
     "UnknownSymbol",
+    "WrongKey",
     "WrongThread",
     "load_ipython_extension",
     "unload_ipython_extension",

@@ -371,7 +371,8 @@ class TradingDataCache:
         """Read everything on disk; return one row for each damaged entry, which is now in quarantine."""
         self._check_open()
         store = self.stack.durable
-        faults = await store.verify() if isinstance(store, LocalStore) else []
+        also = self.stack.sealed.fault if self.stack.sealed else None
+        faults = await store.verify(also=also) if isinstance(store, LocalStore) else []
         return pd.DataFrame(faults, columns=["collection", "key", "fault"], dtype="str")
 
     async def info(self) -> pd.Series:

@@ -1,8 +1,10 @@
 """What can be done from a command line?"""
 
 import argparse
+import base64
 import json
 import os
+import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from tradecache.credentials import KEY_BYTES
 from tradecache.errors import InvalidInput, TradeCacheError
+from tradecache.settings import Settings
 
 if TYPE_CHECKING:
     from tradecache.frames import TradeCache
@@ -74,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_views(commands)
     _add_export(commands)
     _add_metrics(commands)
+    _add_keys(commands)
     return parser
 
 
@@ -134,6 +139,19 @@ def _add_metrics(commands: Any) -> None:
     serve.add_argument("--cache-dir", help="the folder (default: TRADECACHE_CACHE_DIR or the user's)")
 
 
+def _add_keys(commands: Any) -> None:
+    commands.add_parser("new-key", help="print a new encryption key; keep it where the folder is not")
+    text = "encrypt everything on disk with the first key of TRADECACHE_ENCRYPTION_KEY"
+    rekey = commands.add_parser(
+        "rekey", help=text, description=f"{text}; the keys after it open what is there. Empties quarantine/."
+    )
+    rekey.add_argument(
+        "--key-file",
+        help="a file (- for standard input) with keys, one to a line, that come before those of the variable",
+    )
+    _add_common(rekey)
+
+
 def _add_range(command: argparse.ArgumentParser) -> None:
     command.add_argument("--start", help="the first day or moment (UTC), such as 2012-03-01 (default: all)")
     command.add_argument("--end", help="the last one, included: 2012 is that whole year")
@@ -149,8 +167,15 @@ def _run(chosen: argparse.Namespace) -> int:
         from tradecache.demo import run_demo
 
         return run_demo(picture=chosen.output)
-    others = {"warm": _warm, "coverage": _coverage, "stats": _stats, "export": _export}
-    others["serve-metrics"] = _serve_metrics
+    others = {
+        "warm": _warm,
+        "coverage": _coverage,
+        "stats": _stats,
+        "export": _export,
+        "serve-metrics": _serve_metrics,
+        "rekey": _rekey,
+        "new-key": _new_key,
+    }
     return others.get(chosen.command, _keep_house)(chosen)
 
 
@@ -225,6 +250,36 @@ def _serve_metrics(chosen: argparse.Namespace) -> int:
         print(f"metrics of {cache.core.where}: {server.url}", flush=True)
         run_until_signalled(server)
     return 0
+
+
+def _new_key(_: argparse.Namespace) -> int:
+    print(base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode())
+    return 0
+
+
+def _rekey(chosen: argparse.Namespace) -> int:
+    from tradecache.rekeying import rekey
+
+    named = {} if chosen.cache_dir is None else {"cache_dir": chosen.cache_dir}
+    done = rekey(_with_keys(chosen.key_file, named))
+    _show(done, as_json=chosen.json)
+    if done["left"]:
+        print("tradecache: not everything could be encrypted; run it again", file=sys.stderr)
+    if done["not_compacted"]:
+        print(
+            "tradecache: another process uses the folder, whose unused pages may hold what was; run it again when that has ended",
+            file=sys.stderr,
+        )
+    return int(done["left"] > 0 or done["not_compacted"] > 0)
+
+
+def _with_keys(key_file: str | None, named: dict[str, Any]) -> Settings:
+    """Return settings with the keys of a file before those of the environment."""
+    if key_file is None:
+        return Settings(**named)
+    text = sys.stdin.read() if key_file == "-" else Path(key_file).read_text(encoding="utf-8")
+    keys = [*text.split(), *filter(None, os.environ.get("TRADECACHE_ENCRYPTION_KEY", "").split(","))]
+    return Settings(**named, encryption_key=keys)
 
 
 def _looked_into(folder: str | None) -> "TradeCache":

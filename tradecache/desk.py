@@ -93,7 +93,7 @@ class BarDesk:
     def book(self) -> BarBook:
         """The bars of single series."""
         if self._book is None:
-            flights = Flights(self._segments.folder / "locks")
+            flights = Flights(self._segments.folder / "locks", sealed=self._stack.sealed)
             self._book = BarBook(
                 self._segments, self.views, flights, clock=self._clock, shelving=self._shelving
             )

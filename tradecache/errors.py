@@ -15,6 +15,7 @@ TradeCacheError
 │   ├── StoreFull                            no space left on the device
 │   ├── StoreReadOnly     (PermissionError)  the folder may not be written
 │   └── StoreDamaged                         the ledger is damaged, and a new one could not be made
+├── WrongKey              (PermissionError)  a folder is encrypted and the keys do not fit, or it is not
 ├── SourceError                              a source of bars did not answer
 │   ├── RateLimited                          too many requests; may pass
 │   ├── SourceUnavailable (ConnectionError)  the network, the provider or a time limit; may pass
@@ -204,6 +205,18 @@ class StoreDamaged(StoreError):
     """Raised when the ledger is damaged and could not be put aside; most damage is mended without an error."""
 
     sentence = "has a damaged ledger, and a new one could not be made"
+
+
+class WrongKey(TradeCacheError, PermissionError):
+    """Raised when a folder is encrypted under other keys than those given, or when one of both is not encrypted.
+
+    Nothing was read, changed or deleted. `folder` and `reason` say where and why, never with a key.
+    """
+
+    def __init__(self, folder: object, reason: str) -> None:
+        self.folder = folder
+        self.reason = reason
+        super().__init__(f"the cache in {folder} {reason}; nothing in it was changed")
 
 
 class SourceError(TradeCacheError):

@@ -19,6 +19,8 @@ from tradecache.timeline import Range
 if TYPE_CHECKING:
     from filelock import FileLock
 
+    from tradecache.sealing import Sealed
+
 Locks = tuple[asyncio.Lock, "FileLock", Path]
 
 AT_ONCE = 32  # series that are fetched at the same time; a source has its own limit
@@ -33,10 +35,12 @@ class Flights:
 
     Args:
         folder: Where the lock files lie; made when first needed.
+        sealed: With what notes are encrypted and the names of files hidden; None: they are not.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, sealed: "Sealed | None" = None) -> None:
         self._folder = folder
+        self._sealed = sealed
         self._held: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
         self._failures: dict[Path, tuple[float, Sequence[Range], Exception]] = {}
         self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Locks]] = WeakKeyDictionary()
@@ -49,7 +53,7 @@ class Flights:
         async with among_tasks, self._places():
             await self._acquire(lock)
             try:
-                yield Landing(path.with_suffix(".failed"), began, self._failures)
+                yield Landing(path.with_suffix(".failed"), began, self._failures, self._sealed)
             finally:
                 lock.release()
 
@@ -63,7 +67,8 @@ class Flights:
         if name not in locks:
             from filelock import FileLock  # when first needed, for what it costs
 
-            path = self._folder / xxhash.xxh3_64_hexdigest(name.encode())
+            hidden = name if self._sealed is None else self._sealed.hidden(name)
+            path = self._folder / xxhash.xxh3_64_hexdigest(hidden.encode())
             lock = FileLock(f"{path}.lock", thread_local=False, preserve_lock_file=True)
             locks[name] = asyncio.Lock(), lock, path
         return locks[name]
@@ -92,8 +97,13 @@ class Landing:
     """What the one whose turn it is learns of the attempt that it waited for, and leaves for the next."""
 
     def __init__(
-        self, note: Path, began: float, failures: dict[Path, tuple[float, Sequence[Range], Exception]]
+        self,
+        note: Path,
+        began: float,
+        failures: dict[Path, tuple[float, Sequence[Range], Exception]],
+        sealed: "Sealed | None" = None,
     ) -> None:
+        self._sealed = sealed
         self._note = note
         self._began = began
         self._failures = failures
@@ -104,7 +114,8 @@ class Landing:
         if known is not None and self._speaks_for(known[0], known[1], ranges):
             return known[2]
         try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
+            content = self._note.read_bytes()
+            note = json.loads(content if self._sealed is None else self._sealed.opened_bytes(content))
             if not self._speaks_for(note["ended"], note["ranges"], ranges):
                 return None
             kind = getattr(errors, note["kind"])
@@ -126,7 +137,8 @@ class Landing:
             "values": vars(error),
         }
         temporary = self._note.with_suffix(".tmp")
-        temporary.write_text(json.dumps(note, default=str), encoding="utf-8")
+        content = json.dumps(note, default=str).encode()
+        temporary.write_bytes(content if self._sealed is None else self._sealed.sealed_bytes(content))
         temporary.replace(self._note)
 
     def went_well(self) -> None:

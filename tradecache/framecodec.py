@@ -3,21 +3,29 @@
 import binascii
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import pandas as pd
 import pyarrow as pa
 from key_value.aio.protocols.key_value import AsyncKeyValue
 from key_value.aio.wrappers.base import BaseWrapper
+from pydantic_core import to_json
 
 from tradecache.errors import TradeCacheError
 from tradecache.stores.arrow import as_table, decode_frame, write_table
 from tradecache.stores.values import FRAME, normal_value
 
+if TYPE_CHECKING:
+    from tradecache.stores.keyring import Keyring
+
 log = logging.getLogger("tradecache")
+
+UNREADABLE = pa.ArrowException, TradeCacheError
 
 ARROW = "__arrow__"
 """The name, in the value of a store, of what was a frame: an Arrow IPC file with zstd, in base64."""
+SEALED = "__sealed_arrow__"
+"""The same where that file is encrypted."""
 
 
 class FrameCodec(BaseWrapper):
@@ -28,35 +36,41 @@ class FrameCodec(BaseWrapper):
 
     Args:
         key_value: The store.
+        ring: The keys with which frames are encrypted, bound to their place and to the value beside them; with keys,
+            plain frames are refused. None: frames are not encrypted.
     """
 
-    def __init__(self, key_value: AsyncKeyValue) -> None:
+    def __init__(self, key_value: AsyncKeyValue, *, ring: "Keyring | None" = None) -> None:
         self.key_value = key_value
+        self._ring = ring
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return a value, with its frame."""
-        return decoded(await self.key_value.get(key, collection=collection), key)
+        return self._decoded(await self.key_value.get(key, collection=collection), collection, key)
 
     async def get_many(
         self, keys: Sequence[str], *, collection: str | None = None
     ) -> list[dict[str, Any] | None]:
         """Return values, in order."""
         found = await self.key_value.get_many(keys, collection=collection)
-        return [decoded(value, key) for key, value in zip(keys, found, strict=True)]
+        return [self._decoded(value, collection, key) for key, value in zip(keys, found, strict=True)]
 
     async def ttl(
         self, key: str, *, collection: str | None = None
     ) -> tuple[dict[str, Any] | None, float | None]:
         """Return a value and the seconds it has left."""
         value, left = await self.key_value.ttl(key, collection=collection)
-        return decoded(value, key), left
+        return self._decoded(value, collection, key), left
 
     async def ttl_many(
         self, keys: Sequence[str], *, collection: str | None = None
     ) -> list[tuple[dict[str, Any] | None, float | None]]:
         """Return values and the seconds they have left, in order."""
         found = await self.key_value.ttl_many(keys, collection=collection)
-        return [(decoded(value, key), left) for key, (value, left) in zip(keys, found, strict=True)]
+        return [
+            (self._decoded(value, collection, key), left)
+            for key, (value, left) in zip(keys, found, strict=True)
+        ]
 
     async def put(
         self,
@@ -71,7 +85,8 @@ class FrameCodec(BaseWrapper):
         Raises:
             NotStorable: When Arrow has no type for a column.
         """
-        await self.key_value.put(key, encoded(value), collection=collection, ttl=ttl)
+        encoded = self._encoded(value, collection, key)
+        await self.key_value.put(key, encoded, collection=collection, ttl=ttl)
 
     async def put_many(
         self,
@@ -82,16 +97,52 @@ class FrameCodec(BaseWrapper):
         ttl: SupportsFloat | None = None,
     ) -> None:
         """Store values, their frames encoded."""
-        await self.key_value.put_many(keys, list(map(encoded, values)), collection=collection, ttl=ttl)
+        encoded = [self._encoded(value, collection, key) for key, value in zip(keys, values, strict=True)]
+        await self.key_value.put_many(keys, encoded, collection=collection, ttl=ttl)
 
+    def _encoded(self, value: Mapping[str, Any], collection: str | None, key: str) -> dict[str, Any]:
+        """Return a value with its frame as text."""
+        normal, _ = normal_value(value)
+        if not isinstance(normal.get(FRAME), pd.DataFrame):
+            return normal
+        content = arrow_bytes(normal.pop(FRAME))
+        if self._ring is None:
+            return {**normal, ARROW: _text(content)}
+        from tradecache.stores.cipher import sealed
 
-def encoded(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a value with its frame as text."""
-    normal, _ = normal_value(value)
-    if not isinstance(normal.get(FRAME), pd.DataFrame):
-        return normal
-    text = binascii.b2a_base64(arrow_bytes(normal.pop(FRAME)), newline=False).decode("ascii")
-    return {**normal, ARROW: text}
+        return {**normal, SEALED: _text(sealed(content, self._ring.first, _place(collection, key, normal)))}
+
+    def _decoded(
+        self, value: Mapping[str, Any] | None, collection: str | None, key: str
+    ) -> dict[str, Any] | None:
+        """Return a value with its frame as a DataFrame; None for none, and for what is no frame of ours."""
+        if value is None or not {ARROW, SEALED} & value.keys():
+            return None if value is None else dict(value)
+        rest = dict(value)
+        try:
+            if self._ring is None:
+                return {**rest, FRAME: decode_frame(bytearray(_bytes(rest.pop(ARROW))))}
+            return {**rest, FRAME: self._opened(rest, collection, key)}
+        except (*UNREADABLE, KeyError, TypeError, ValueError, OSError) as error:
+            log.warning("%r holds no frame of ours: %s", key, _reason(error))
+            return None
+
+    def _opened(self, rest: dict[str, Any], collection: str | None, key: str) -> pd.DataFrame:
+        """Return the frame of a value, of which `rest` is left then.
+
+        Raises:
+            ValueError: When it was not encrypted for this place, with one of the keys.
+        """
+        from tradecache.stores.cipher import opened
+        from tradecache.stores.keyring import UnknownKey
+
+        assert self._ring is not None  # noqa: S101 - told to the type checker
+        content = _bytes(rest.pop(SEALED))
+        rest.pop(FRAME, None)
+        try:
+            return decode_frame(opened(content, self._ring, _place(collection, key, rest)))
+        except UnknownKey as error:
+            raise ValueError(str(error)) from None
 
 
 def arrow_bytes(frame: pd.DataFrame) -> pa.Buffer:
@@ -101,14 +152,21 @@ def arrow_bytes(frame: pd.DataFrame) -> pa.Buffer:
     return sink.getvalue()
 
 
-def decoded(value: Mapping[str, Any] | None, key: str) -> dict[str, Any] | None:
-    """Return a value with its frame as a DataFrame; None for none, and for what is no frame of ours."""
-    if value is None or ARROW not in value:
-        return None if value is None else dict(value)
-    rest = dict(value)
-    try:
-        content = bytearray(binascii.a2b_base64(rest.pop(ARROW), strict_mode=True))
-        return {**rest, FRAME: decode_frame(content)}
-    except (pa.ArrowException, TradeCacheError, ValueError, TypeError, KeyError, OSError) as error:
-        log.warning("%r holds no frame of ours: %s", key, error)
-        return None
+def _place(collection: str | None, key: str, rest: Mapping[str, Any]) -> bytes:
+    """Return what a frame is bound to: where it is, and what stands beside it."""
+    from tradecache.stores.cipher import belonging_to
+
+    return belonging_to(collection or "", key, to_json(dict(sorted(rest.items()))))
+
+
+def _text(content: Any) -> str:
+    return binascii.b2a_base64(content, newline=False).decode("ascii")
+
+
+def _bytes(text: Any) -> bytes:
+    return binascii.a2b_base64(text, strict_mode=True)
+
+
+def _reason(error: Exception) -> str:
+    """Say what is wrong; a name that is missing is that of a frame that is not, or should not be, encrypted."""
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -37,7 +37,7 @@ async def entries_of(
     Raises:
         NotEnumerable: When the durable store cannot list its keys, or has more than it lists.
     """
-    store = stack.durable
+    store = stack.listed
     if isinstance(store, OrderedStore):
         return await stack.retrying.call(store.scan, collection, start=start, end=end, last=last)
     entries = await _entries_unordered(stack, collection, clock=clock, start=start, end=end)
@@ -48,12 +48,12 @@ async def _entries_unordered(
     stack: Stack, collection: str, *, clock: Clock, start: str, end: str | None
 ) -> list[Entry]:
     """Do with `keys` and `ttl_many` what a store without order cannot do at once."""
-    store = stack.durable
+    store = stack.listed
     if not isinstance(store, AsyncEnumerateKeysProtocol):
-        raise NotEnumerable(store)
+        raise NotEnumerable(stack.durable)
     keys = await store.keys(collection)
     if len(keys) >= ENUMERATION_CAP:
-        raise NotEnumerable(store)
+        raise NotEnumerable(stack.durable)
     wanted = sorted(key for key in keys if key >= start and (end is None or key < end))
     found = await stack.retrying.ttl_many(wanted, collection=collection)
     now = clock.micros()

@@ -20,6 +20,7 @@ from tradecache.redisclient import redis_client, redis_faults, redis_store
 from tradecache.servers import Connected, Connection
 from tradecache.settings import Settings
 from tradecache.shelving import Place, Shelving
+from tradecache.stack import keyring_of, sealed_by
 from tradecache.stores.local import LocalStore
 from tradecache.stores.safenames import SafeNames
 from tradecache.team import Team
@@ -49,7 +50,7 @@ def shelving_of(settings: Settings, *, clock: Clock, team: AsyncKeyValue | None 
     """
     places = []
     if team is not None:
-        places.append(_team(team, settings, name=f"the team's {type(team).__name__}"))
+        places.append(_team(team, settings, clock=clock, name=f"the team's {type(team).__name__}"))
     elif settings.team_url is not None:
         places.append(_team_at(settings.team_url, settings, clock=clock))
     return Shelving(places)
@@ -60,33 +61,44 @@ def _team_at(url: SecretURL, settings: Settings, *, clock: Clock) -> Place:
     name = f"the team's store at {url}"
     match url.scheme:
         case "postgresql":
-            return _anew(_team_on(Connected(_postgresql(url)), settings, name=name, faults=_asyncpg_faults()))
+            return _anew(
+                _team_on(
+                    Connected(_postgresql(url)), settings, clock=clock, name=name, faults=_asyncpg_faults()
+                )
+            )
         case "s3":
-            return _anew(_team_on(Connected(_s3(url)), settings, name=name, faults=_botocore_faults()))
+            return _anew(
+                _team_on(Connected(_s3(url)), settings, clock=clock, name=name, faults=_botocore_faults())
+            )
         case "file":
             store = LocalStore(Path(unquote(urlsplit(url.get_secret_value()).path)), clock=clock)
-            return _team(store, settings, name=name)._replace(close=partial(_closed, store))
-    return _team_on_redis(url, settings, name=name)
+            return _team(store, settings, clock=clock, name=name)._replace(close=partial(_closed, store))
+    return _team_on_redis(url, settings, clock=clock, name=name)
 
 
-def _team_on_redis(url: SecretURL, settings: Settings, *, name: str) -> Place:
+def _team_on_redis(url: SecretURL, settings: Settings, *, clock: Clock, name: str) -> Place:
     redis_client(url)  # which refuses what is no URL of a server
     clients: PerLoop[Redis] = PerLoop(partial(redis_client, url, patience=LARGE_PATIENCE))
     clients_of = clients.here
     server = redis_store(clients_of)
-    place = _team_on(server, settings, name=name, faults=redis_faults())
+    place = _team_on(server, settings, clock=clock, name=name, faults=redis_faults())
     return place._replace(claims=RedisClaims(clients_of, prefix=f"{PREFIX}claims::"))
 
 
 def _team_on(
-    server: Connected, settings: Settings, *, name: str, faults: tuple[type[Exception], ...]
+    server: Connected, settings: Settings, *, clock: Clock, name: str, faults: tuple[type[Exception], ...]
 ) -> Place:
-    place = _team(server, settings, name=name, faults=faults)
+    place = _team(server, settings, clock=clock, name=name, faults=faults)
     return place._replace(close=server.close)
 
 
 def _team(
-    store: AsyncKeyValue, settings: Settings, *, name: str, faults: tuple[type[Exception], ...] = ()
+    store: AsyncKeyValue,
+    settings: Settings,
+    *,
+    clock: Clock,
+    name: str,
+    faults: tuple[type[Exception], ...] = (),
 ) -> Place:
     """Return a team's shelf in any store, whose client raises `faults` for reasons that may pass."""
     again = Retry(
@@ -101,7 +113,12 @@ def _team(
     if settings.max_entry_bytes:
         limited = SizeLimit(again, max_size=settings.max_entry_bytes)
     named = SafeNames(limited, prefix=PREFIX)
-    return Place(Team(FrameCodec(named), name=name), KeyClaims(named))
+    ring = keyring_of(settings)
+    coded = FrameCodec(named, ring=ring)
+    if ring is None:
+        return Place(Team(coded, name=name), KeyClaims(named))
+    sealed = sealed_by(coded, settings, clock=clock, ring=ring, with_frames=True)
+    return Place(Team(sealed, name=name), KeyClaims(named), called=sealed.hidden)
 
 
 def _anew(place: Place) -> Place:

@@ -182,12 +182,12 @@ class PriceBook:
 
     async def symbols(self) -> list[str]:
         """Return the symbols that have points, in order."""
-        store = self._stack.durable
+        store = self._stack.listed
         if not isinstance(store, AsyncEnumerateCollectionsProtocol):
-            raise NotEnumerable(store)
+            raise NotEnumerable(self._stack.durable)
         names = await self._stack.retrying.call(store.collections)
         if not isinstance(store, OrderedStore) and len(names) >= ENUMERATION_CAP:
-            raise NotEnumerable(store)
+            raise NotEnumerable(self._stack.durable)
         symbols = (name.removeprefix(OF_POINTS) for name in names if name.startswith(OF_POINTS))
         return sorted(symbol for symbol in symbols if is_symbol(symbol))  # a damaged row may name another
 

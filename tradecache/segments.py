@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 from urllib.parse import quote, unquote
 
 import pandas as pd
@@ -20,6 +20,9 @@ from tradecache.stores.local import LocalStore
 from tradecache.stores.sizes import bytes_of_arrays, owned
 from tradecache.stores.values import FRAME
 from tradecache.timeline import Segment, Timeline
+
+if TYPE_CHECKING:
+    from tradecache.sealing import SealedOrdered
 
 LOCAL = "local"
 """The source of a user's own bars, a name which no other source may have."""
@@ -84,7 +87,7 @@ class SegmentStore:
         known = self._timelines.get(series)
         if known is not None and known[0] == epoch:
             return known[1]
-        entries = await self._stack.retrying.call(store.scan, series.collection)
+        entries = await self._stack.retrying.call(self._listed().scan, series.collection)
         timeline = Timeline(segment for entry in entries if (segment := _segment(entry.key, entry.value)))
         self._timelines[series] = (epoch, timeline)
         return timeline
@@ -101,7 +104,7 @@ class SegmentStore:
 
     async def series(self) -> list[Series]:
         """Return every series that has segments, in order."""
-        names = await self._stack.retrying.call(self._store().collections)
+        names = await self._stack.retrying.call(self._listed().collections)
         return sorted(
             Series.of(name)
             for name in names
@@ -286,6 +289,11 @@ class SegmentStore:
         known = self._timelines.get(series)
         if known is not None:
             self._timelines[series] = (known[0], known[1].with_segments(added, removed))
+
+    def _listed(self) -> "LocalStore | SealedOrdered":
+        """Return what lists the segments: the store, or what opens what the store has."""
+        self._store()
+        return cast("LocalStore | SealedOrdered", self._stack.listed)
 
     def _store(self) -> LocalStore:
         store = self._stack.durable

@@ -29,12 +29,14 @@ class Place(NamedTuple):
         claims: Where it is told who asks a source; None: nowhere.
         close: Lets go of what it is made of.
         renew: The same after a fault, where it would be of no use any more; None where it is.
+        called: Returns what the claim on a series is called: its collection, or what hides it.
     """
 
     shelf: Shelf
     claims: Claims | None = None
     close: Callable[[], Awaitable[object]] | None = None
     renew: Callable[[], Awaitable[object]] | None = None
+    called: Callable[[str], str] = str
 
 
 class Shelving:
@@ -101,7 +103,7 @@ class Shelving:
         self, held: contextlib.AsyncExitStack, place: Place, claims: Claims, series: Series
     ) -> None:
         try:
-            await held.enter_async_context(claimed(claims, series.collection))
+            await held.enter_async_context(claimed(claims, place.called(series.collection)))
         except Exception as error:  # noqa: BLE001 - any client's: to ask at the same time as another is no harm
             self._outages[place.shelf.name].failed(error)
             await self._renewed(place)

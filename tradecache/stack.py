@@ -4,11 +4,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
 from tradecache.clock import Clock
+from tradecache.credentials import SecretURL
+from tradecache.errors import MissingDependency
 from tradecache.redisclient import redis_client, redis_errors, redis_faults, redis_store
 from tradecache.servers import Connected
 from tradecache.settings import Settings
@@ -19,6 +21,10 @@ from tradecache.stores.safenames import SafeNames
 from tradecache.stores.trust import TrustMark
 from tradecache.tiers import Invalidating, TieredCache
 from tradecache.wrappers import TRANSIENT, OperationLog, Retry, SizeLimit, TierStatistics
+
+if TYPE_CHECKING:
+    from tradecache.sealing import Sealed
+    from tradecache.stores.keyring import Keyring
 
 log = logging.getLogger("tradecache")
 
@@ -46,7 +52,11 @@ class Stack:
     memory: HotStore
     memory_statistics: TierStatistics
     durable: AsyncKeyValue
-    """The durable store itself, for what the protocol has no word for: order, keeping house."""
+    """The durable store itself, for what the protocol has no word for: keeping house."""
+    listed: AsyncKeyValue
+    """The durable store as values are read from it, opened where they are sealed: for what is listed in order."""
+    sealed: "Sealed | None"
+    """The same where values are sealed, else None."""
     retrying: Retry
     disk: AsyncKeyValue
     """The durable tier as small values are written to it: limit of size, statistics, log, retry, store."""
@@ -66,8 +76,8 @@ class Stack:
         """Store values of several collections: all or none."""
         addresses = [(collection, key) for collection, key, _ in items]
         with Invalidating(self.memory, addresses):
-            if isinstance(self.durable, AtomicStore):
-                await self.retrying.call(self.durable.put_all, items, ttl=ttl)
+            if isinstance(self.listed, AtomicStore):
+                await self.retrying.call(self.listed.put_all, items, ttl=ttl)
             else:
                 await self._put_or_undo(items, ttl=ttl)
         if self.shared is not None:
@@ -107,12 +117,15 @@ class Stack:
 
 def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | None = None) -> Stack:
     """Build the stack that `settings` describe, over a `LocalStore` or over the store passed in."""
-    store = _local_store(settings, clock=clock) if durable is None else durable
+    ring = keyring_of(settings)
+    store = _local_store(settings, clock=clock, ring=ring) if durable is None else durable
+    sealing = None if ring is None else _sealed(store, settings, clock=clock, ring=ring)
+    listed = store if sealing is None else sealing
     memory = HotStore(max_bytes=settings.memory_bytes, clock=clock)
     counted_memory = TierStatistics(memory)
     foreign_commits = store.foreign_commits if isinstance(store, LocalStore) else _never
     retrying = Retry(
-        store,
+        listed,
         max_retries=settings.retries,
         initial_delay=settings.retry_delay,
         max_delay=settings.retry_max_delay,
@@ -141,11 +154,8 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
     shared: SharedMemory | None = None
     connections: tuple[Connected, ...] = ()
     if settings.memory_url is not None:
-        redis_client(
-            settings.memory_url
-        )  # which refuses what is no URL of a server now, not with the first read
-        server = redis_store(partial(redis_client, settings.memory_url))
-        counted_shared = TierStatistics(_on_server(server))
+        server = _server(settings.memory_url)
+        counted_shared = TierStatistics(_on_server(server, settings, clock=clock, ring=ring))
         shared = SharedMemory(
             disk,
             counted_shared,
@@ -165,6 +175,8 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
         memory=memory,
         memory_statistics=counted_memory,
         durable=store,
+        listed=listed,
+        sealed=sealing,
         retrying=retrying,
         disk=disk,
         disk_statistics=counted_disk,
@@ -174,13 +186,25 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
     )
 
 
-def _on_server(server: AsyncKeyValue) -> AsyncKeyValue:
-    """Return a server's store with names that it keeps apart; what fails for a passing reason is tried once more."""
+def _server(url: SecretURL) -> Connected:
+    """Return the store on a server; what is no URL of one is refused now, and not with the first read."""
+    redis_client(url)
+    return redis_store(partial(redis_client, url))
+
+
+def _on_server(
+    server: AsyncKeyValue, settings: Settings, *, clock: Clock, ring: "Keyring | None"
+) -> AsyncKeyValue:
+    """Return a server's store with names that it keeps apart, sealed where there is a key.
+
+    What fails for a passing reason is tried once more.
+    """
     again = Retry(server, is_quiet=True, max_retries=1, initial_delay=0.01, retry_on=redis_faults())
-    return SafeNames(again, prefix="tradecache.")
+    named = SafeNames(again, prefix="tradecache.")
+    return named if ring is None else sealed_by(named, settings, clock=clock, ring=ring)
 
 
-def _local_store(settings: Settings, *, clock: Clock) -> LocalStore:
+def _local_store(settings: Settings, *, clock: Clock, ring: "Keyring | None" = None) -> LocalStore:
     return LocalStore(
         settings.cache_dir,
         clock=clock,
@@ -189,7 +213,40 @@ def _local_store(settings: Settings, *, clock: Clock) -> LocalStore:
         lock_wait=settings.lock_wait,
         disk_bytes=settings.disk_bytes,
         max_entry_bytes=settings.max_entry_bytes,
+        ring=ring,
+        hashed=settings.hashed_names,
     )
+
+
+def keyring_of(settings: Settings) -> "Keyring | None":
+    """Return the keys, None where there are none; what encrypts is imported only for the first."""
+    if not settings.encryption_key:
+        return None
+    try:
+        from tradecache.stores.keyring import Keyring
+    except ImportError as error:
+        raise MissingDependency("cryptography", "encryption") from error
+    return Keyring(settings.encryption_key)
+
+
+def _sealed(store: AsyncKeyValue, settings: Settings, *, clock: Clock, ring: "Keyring") -> "Sealed":
+    """Return the durable store, sealed; a folder has a secret of its own for names, and knows its keys."""
+    if not isinstance(store, LocalStore) or store.card is None:
+        return sealed_by(store, settings, clock=clock, ring=ring)
+    from tradecache.sealing import Seal, names_of, sealed
+
+    names = names_of(ring, store.card.secret(ring)) if settings.hashed_names else None
+    return sealed(store, seal=Seal(ring, names, wrong_key=store.wrong_key), clock=clock, with_frames=True)
+
+
+def sealed_by(
+    store: AsyncKeyValue, settings: Settings, *, clock: Clock, ring: "Keyring", with_frames: bool = False
+) -> "Sealed":
+    """Return a store that several share, sealed with the keys of `settings`."""
+    from tradecache.sealing import Seal, names_of, sealed
+
+    seal = Seal(ring, names_of(ring) if settings.hashed_names else None)
+    return sealed(store, seal=seal, clock=clock, with_frames=with_frames)
 
 
 def _never() -> int:

@@ -105,6 +105,17 @@ class Access:
         """Return the rows of one query."""
         return await self.run(lambda ledger: ledger.run(lambda c: c.execute(query, values).fetchall()))
 
+    def at_once(self, work: Callable[[Ledger], T]) -> T:
+        """Run one transaction without an event loop, waiting for other processes as `run` does."""
+        deadline = time.monotonic() + self._lock_wait
+        while True:
+            try:
+                return work(self.ledger)
+            except sqlite3.Error as error:
+                if _code(error) not in BUSY or time.monotonic() > deadline:
+                    raise self.meaning(error) from error
+            time.sleep(LONGEST_PAUSE)
+
     def untold_repairs(self) -> list[str]:
         """Return what was damaged and mended since this was last asked."""
         untold, self._untold = self._untold, []

@@ -20,10 +20,14 @@ _PLAIN = frozenset(map(np.dtype, _NUMBERS))
 pd.Index([], dtype="str")  # pandas and pyarrow load each other with the first text: now, not in a first read
 
 
+Content = mmap.mmap | bytearray | np.ndarray[Any, np.dtype[np.uint8]]
+"""The bytes of a file: mapped, read, or decrypted."""
+
+
 class Writable(Protocol):
     """A file to write to."""
 
-    def write(self, content: pa.Buffer) -> Any:
+    def write(self, content: Any) -> Any:
         """Write all of `content`."""
 
 
@@ -98,8 +102,8 @@ def _schema_of(
     return pa.Table.from_pandas(frame, preserve_index=None).schema
 
 
-def decode_frame(mapping: mmap.mmap | bytearray) -> pd.DataFrame:
-    """Return the frame in a privately mapped Arrow IPC file, its columns lying on the mapping.
+def decode_frame(mapping: Content) -> pd.DataFrame:
+    """Return the frame in a privately mapped (or read, or decrypted) Arrow IPC file, its columns lying there.
 
     The mapping is copy-on-write (`mmap.ACCESS_COPY`), so whoever holds the frame last may write to it in
     place and the file stays as it is. Columns that numpy cannot view (text, nulls, compressed) are copied.
@@ -200,9 +204,7 @@ def _dtype(kind: pa.DataType) -> np.dtype[Any]:
     return np.dtype(f"M8[{kind.unit}]" if pa.types.is_timestamp(kind) else kind.to_pandas_dtype())
 
 
-def _view(
-    column: pa.Array, dtype: np.dtype[Any], mapping: mmap.mmap | bytearray, base: pa.Buffer
-) -> np.ndarray[Any, Any]:
+def _view(column: pa.Array, dtype: np.dtype[Any], mapping: Content, base: pa.Buffer) -> np.ndarray[Any, Any]:
     if not len(column):
         return np.empty(0, dtype=dtype)
     data = column.buffers()[1]

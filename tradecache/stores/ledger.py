@@ -120,6 +120,8 @@ class Ledger:
         self.folder = folder
         self.refusal: sqlite3.OperationalError | None = None
         """Why it can only be read; None when it can be written."""
+        self.guard: Callable[[sqlite3.Connection], None] | None = None
+        """Called with each new connection that can write, to see that the ledger is guarded."""
         self._sync = sync
         self._patience = patience
         self._lock = threading.RLock()
@@ -267,6 +269,8 @@ class Ledger:
         if self._was_emptied():
             raise _Emptied("the file is empty")
         self._connection, self.refusal = _connect(self.path, self._sync, self._patience)
+        if self.guard is not None and not self.read_only:
+            self.guard(self._connection)
         (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
         self._identity = _identity(self.path)
         self._foreign += 1  # nobody knows what was committed since the last connection

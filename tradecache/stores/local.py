@@ -6,21 +6,25 @@ import math
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsFloat, TypeVar
 
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from tradecache.clock import MICRO, Clock, checked_ttl, lifetime
-from tradecache.errors import EntryTooLarge, InvalidInput, NotStorable, StoreError
+from tradecache.errors import EntryTooLarge, InvalidInput, NotStorable, StoreError, WrongKey
 from tradecache.steps import STEP, Watch, in_steps
 from tradecache.stores import housekeeping
 from tradecache.stores.access import Access
 from tradecache.stores.ledger import COLUMNS, Row, row_checksum
 from tradecache.stores.names import checked_address, checked_keys, checked_limit
-from tradecache.stores.payloads import DamagedPayload, Payload, Payloads
-from tradecache.stores.values import FRAME, normal_value
+from tradecache.stores.payloads import DamagedPayload, LockedPayload, Payload, Payloads
+from tradecache.stores.values import FRAME, SEALED_START, normal_value
+
+if TYPE_CHECKING:
+    from tradecache.stores.keycard import Card
+    from tradecache.stores.keyring import Keyring
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,6 +35,10 @@ WORD = 8  # bytes, of a number; text is longer, but this is about how long encod
 LARGE = 1 << 20  # bytes; larger payloads are written in a worker thread, to keep the loop free
 MISSING = "its file is missing"
 SWEEP_EVERY = 64  # writes between two small steps of removing what has expired
+ENCRYPTION = "encryption.json"
+
+Suspicion = Callable[[str, str, dict[str, Any]], Exception | None]
+"""Returns what is wrong with the value of a key in a collection, None when nothing is."""
 
 
 class Entry(NamedTuple):
@@ -59,9 +67,13 @@ class LocalStore(AsyncKeyValue):
         lock_wait: Seconds that an operation waits, without blocking its loop, for other processes.
         disk_bytes: Bytes of frames that are kept; the least recently used go first.
         max_entry_bytes: The largest entry accepted.
+        ring: The keys of a folder that is encrypted. Frames are then encrypted here; values have to come sealed
+            (`tradecache.sealing`), and others are refused.
+        hashed: With keys: whether the collections that come are hidden names.
 
     Raises:
         StoreReadOnly: When the folder can be neither made nor opened.
+        WrongKey: When the folder is encrypted under other keys, or one of both is not encrypted.
         StoreBusy, StoreFault: From any method; they are transient and may be tried again.
         StoreFull, StoreReadOnly: From writes; the old value is still there.
     """
@@ -76,6 +88,8 @@ class LocalStore(AsyncKeyValue):
         lock_wait: float = 5.0,
         disk_bytes: int | None = None,
         max_entry_bytes: int | None = None,
+        ring: "Keyring | None" = None,
+        hashed: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self._disk_bytes = disk_bytes
@@ -86,8 +100,14 @@ class LocalStore(AsyncKeyValue):
         self._bounded_at = 0  # what `foreign_commits` was then
         self._quarantined = 0
         self._use: dict[tuple[str, str], int] = {}
+        if ring is None and (self.folder / ENCRYPTION).exists():
+            raise _locked(self.folder)
         self._access = Access(self.folder, sync=sync, lock_wait=lock_wait)
-        self._payloads = Payloads(self.folder, compression=compression, fsync=sync == "full")
+        self._payloads = Payloads(self.folder, compression=compression, fsync=sync == "full", ring=ring)
+        self.card: Card | None = None
+        """What the folder said of its keys when it was opened; None: it is not encrypted."""
+        if ring is not None:
+            self.card = self._unlocked(ring, hashed=hashed)
 
     @property
     def read_only(self) -> bool:
@@ -98,6 +118,11 @@ class LocalStore(AsyncKeyValue):
     def mapped_from(self) -> int | None:
         """Bytes from which on a frame is mapped when it is read; None where all are decoded."""
         return self._payloads.mapped_from
+
+    @property
+    def seals_frames(self) -> bool:
+        """Whether frames are encrypted here."""
+        return self._payloads.ring is not None
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the live value of `key`, None when there is none."""
@@ -125,6 +150,8 @@ class LocalStore(AsyncKeyValue):
             except (DamagedPayload, ValueError) as error:
                 await self._put_aside(row, error)
                 return None, None
+            except WrongKey:
+                raise
             except OSError as error:
                 raise self._access.meaning(error) from error
             return value, None if row.expires is None else (row.expires - now) / MICRO
@@ -299,8 +326,11 @@ class LocalStore(AsyncKeyValue):
             "orphan_bytes": sum(size for _, size in swept),
         }
 
-    async def verify(self) -> list[tuple[str, str, str]]:
+    async def verify(self, *, also: Suspicion | None = None) -> list[tuple[str, str, str]]:
         """Read every entry and payload; put what is damaged into quarantine.
+
+        Args:
+            also: Looks at each value, too.
 
         Returns:
             `(collection, key, what was wrong)` for each damaged entry, and with both empty for a ledger that
@@ -309,7 +339,7 @@ class LocalStore(AsyncKeyValue):
         faults = []
         for row in await self._access.fetch(f"SELECT {COLUMNS} FROM entries"):  # noqa: S608
             entry = Row._make(row)
-            fault = self._fault(entry)
+            fault = self._fault(entry, also)
             if fault is not None and await self._is_current(entry):
                 reason = str(fault)
                 if isinstance(fault, OSError):  # nothing is known to be wrong with it, so it stays
@@ -320,15 +350,63 @@ class LocalStore(AsyncKeyValue):
             await asyncio.sleep(0)
         return [("", "", repair) for repair in self._access.untold_repairs()] + faults
 
-    def _fault(self, row: Row) -> Exception | None:
+    async def put_aside(self, key: str, *, collection: str, suspicion: Suspicion) -> None:
+        """Put an entry into quarantine, unless it is another one by now, of which nothing is wrong."""
+        row = await self._access.run(lambda ledger: ledger.get(collection, key))
+        fault = None if row is None else self._fault(row, suspicion)
+        if row is not None and fault is not None and not isinstance(fault, OSError):
+            await self._put_aside(row, fault)
+
+    def _fault(self, row: Row, also: Suspicion | None = None) -> Exception | None:
         """Return what is wrong with an entry, read anew; None when nothing is."""
         try:
-            self._value(row, trust=False)
+            value = self._value(row, trust=False)
         except FileNotFoundError:
             return DamagedPayload(MISSING)
+        except WrongKey:
+            raise
         except (DamagedPayload, ValueError, OSError) as error:
             return error
-        return None
+        return None if also is None else also(row.collection, row.key, value)
+
+    def wrong_key(self, key_id: str) -> WrongKey | None:
+        """Return the error that is to be raised for an entry under a key that was not given.
+
+        None where that is no key of the folder's: then the entry is damaged.
+        """
+        from tradecache.stores.keycard import read_card
+
+        card = read_card(self.folder)
+        if card is None or key_id not in card.keys:
+            return None
+        return WrongKey(self.folder, f"is by now encrypted under the key {key_id}: start anew with that key")
+
+    def _unlocked(self, ring: "Keyring", *, hashed: bool) -> "Card":
+        """Return what the folder says of its keys, once they fit and the ledger takes nothing else."""
+        from tradecache.stores import keycard
+
+        try:
+            is_new = not keycard.is_encrypted(self.folder)
+            held = self._access.at_once(lambda x: x.run(keycard.starts)) if is_new else []
+            card = keycard.admitted(self.folder, ring, hashed=hashed, held=held, read_only=self.read_only)
+            if not self.read_only:
+                self._guard(card)
+        except BaseException:
+            self.close()
+            raise
+        return card
+
+    def _guard(self, card: "Card") -> None:
+        """See that the ledger takes only what is encrypted, now and after each repair."""
+        from tradecache.stores import keycard
+
+        ledger = self._access.ledger
+        ledger.guard = lambda connection: keycard.with_guard(self.folder, connection)
+        if self._access.at_once(lambda x: x.run(keycard.guard_in)) == keycard.guard_of(card):
+            return
+        with keycard.one_at_a_time(self.folder):
+            newest = keycard.read_card(self.folder) or card
+            self._access.at_once(lambda x: x.write(lambda c: keycard.set_guard(c, newest)))
 
     async def _is_current(self, row: Row) -> bool:
         """Whether an entry is still what it was, and not replaced or deleted meanwhile."""
@@ -375,10 +453,13 @@ class LocalStore(AsyncKeyValue):
         key: str,
         value: dict[str, Any],
         ttl: float | None,
-        payload: Payload | None = None,
+    ) -> Row:
+        return self._row_of(collection, key, _json(value), ttl)
+
+    def _row_of(
+        self, collection: str, key: str, text: bytes, ttl: float | None, payload: Payload | None = None
     ) -> Row:
         now = self._now()
-        text = _json(value)
         expires = None if ttl is None else now + lifetime(ttl)
         path, total, file = (payload.path, payload.size, payload.checksum) if payload else (None, 0, None)
         size = len(text) + total
@@ -394,25 +475,41 @@ class LocalStore(AsyncKeyValue):
         """Return the value of a row, its frame mapped; raise where row or payload are not what was written."""
         if not row.is_intact:
             raise DamagedPayload("the checksum of its row differs")
+        if not self.seals_frames and row.value.startswith(SEALED_START):
+            raise _locked(self.folder)  # it was encrypted since it was opened
         value: dict[str, Any] = from_json(row.value)
         if row.path is not None and row.payload is not None:
             payload = Payload(row.path, row.size - len(row.value), row.payload)
             if not trust:
                 self._payloads.distrust(row.path)
-            value[FRAME] = self._payloads.read(payload)
+            value[FRAME] = self._frame(row, payload)
             if self._disk_bytes is not None:
                 self._use[row.collection, row.key] = self._now()
         return value
 
+    def _frame(self, row: Row, payload: Payload) -> pd.DataFrame:
+        if not self.seals_frames:
+            try:
+                return self._payloads.read(payload)
+            except LockedPayload:
+                raise _locked(self.folder) from None
+        from tradecache.stores.keyring import UnknownKey
+
+        try:
+            return self._payloads.read(payload, collection=row.collection, key=row.key, text=row.value)
+        except UnknownKey as error:
+            raise self.wrong_key(error.id) or DamagedPayload(str(error)) from None
+
     async def _put_frame(
         self, collection: str, key: str, value: dict[str, Any], frame: pd.DataFrame, ttl: float | None
     ) -> Row:
+        text = _json(value)
         if frame.shape[0] * (frame.shape[1] + 1) * WORD < LARGE:
-            payload = self._write_payload(collection, key, frame)
+            payload = self._write_payload(collection, key, frame, text)
         else:
-            payload = await asyncio.to_thread(self._write_payload, collection, key, frame)
+            payload = await asyncio.to_thread(self._write_payload, collection, key, frame, text)
         try:
-            row = self._row(collection, key, value, ttl, payload)
+            row = self._row_of(collection, key, text, ttl, payload)
             replaced = await self._write(lambda c: housekeeping.replace(c, row))
         except (
             Exception,
@@ -423,9 +520,9 @@ class LocalStore(AsyncKeyValue):
         self._payloads.remove(replaced)
         return row
 
-    def _write_payload(self, collection: str, key: str, frame: pd.DataFrame) -> Payload:
+    def _write_payload(self, collection: str, key: str, frame: pd.DataFrame, text: bytes) -> Payload:
         try:
-            return self._payloads.write(collection, key, frame)
+            return self._payloads.write(collection, key, frame, text=text)
         except OSError as error:
             raise self._access.meaning(error) from error
 
@@ -490,6 +587,10 @@ class LocalStore(AsyncKeyValue):
         gone = await self._write(lambda c: housekeeping.delete_where(c, condition, values))
         self._payloads.remove(gone)
         return len(gone)
+
+
+def _locked(folder: Path) -> WrongKey:
+    return WrongKey(folder, "is encrypted: set encryption_key or TRADECACHE_ENCRYPTION_KEY")
 
 
 def _json(value: dict[str, Any]) -> bytes:

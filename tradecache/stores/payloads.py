@@ -6,18 +6,24 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pandas as pd
 import pyarrow as pa
 import xxhash
 
-from tradecache.stores.arrow import as_table, decode_frame, write_table
+from tradecache.stores.arrow import Content, Writable, as_table, decode_frame, write_table
 from tradecache.stores.disk import QUARANTINE, quarantined, sync_folder
 
+if TYPE_CHECKING:
+    from tradecache.stores.keyring import Keyring
+
 SUFFIX = ".arrow"
+SEALED = ".arrow.sealed"
+SUFFIXES = (SUFFIX, SEALED)
+TEMPORARY = tuple(f"{suffix}.tmp" for suffix in SUFFIXES)
 MAX_NAME = 100  # bytes of a folder's or file's name before its unique id
 MAX_DEPTH = 8  # folders below each other; what is left of a collection's name is one folder
 CHUNK = 1 << 20  # bytes to a write: one of all of a large file takes twice as long on a busy machine
@@ -36,6 +42,10 @@ class DamagedPayload(Exception):
     """Raised when a payload is missing, cut, altered, or not where a payload may lie."""
 
 
+class LockedPayload(Exception):
+    """Raised when a payload is encrypted and there is no key: nothing is known to be wrong with it."""
+
+
 class Payload(NamedTuple):
     """What the ledger knows of a payload file: where it is below the folder, its size and its xxh3."""
 
@@ -50,10 +60,22 @@ class Payloads:
     A file is written under a temporary name, renamed, and never changed again. Names are made safe, and
     may look alike on a file system that ignores case; the random id keeps them apart and the ledger, not
     the name, says what a file holds.
+
+    With keys they are encrypted, called `.arrow.sealed`, and no others are read (see `cipher.py`).
     """
 
-    def __init__(self, folder: Path, *, compression: str = "none", fsync: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        compression: str = "none",
+        fsync: bool = False,
+        ring: "Keyring | None" = None,
+    ) -> None:
         self.folder = folder
+        self.ring = ring
+        if ring is not None:
+            import tradecache.stores.cipher  # noqa: F401 - now, not in a first read
         self._compression = compression
         self._fsync = fsync
         self._verified: dict[str, tuple[int, int]] = {}
@@ -61,25 +83,40 @@ class Payloads:
 
     @property
     def mapped_from(self) -> int | None:
-        """Bytes of a file from which on it is mapped and not read; None where all are decompressed."""
-        return MAPPED if self._compression == "none" else None
+        """Bytes of a file from which on it is mapped and not read; None where all are decompressed or decrypted."""
+        return MAPPED if self._compression == "none" and self.ring is None else None
 
-    def write(self, collection: str, key: str, frame: pd.DataFrame) -> Payload:
+    def write(self, collection: str, key: str, frame: pd.DataFrame, *, text: bytes = b"") -> Payload:
         """Write `frame`, as `normal_value` leaves it, into a new file, and return where it is.
+
+        Args:
+            collection: Of its entry.
+            key: Of its entry.
+            frame: What to write.
+            text: The JSON of its entry, to which it is bound where it is encrypted.
 
         Raises:
             NotStorable: When Arrow cannot hold the frame.
             OSError: When the file cannot be written; then no part of it is left.
         """
         table = as_table(frame)
+        return self._new_file(
+            collection, key, text, lambda file: write_table(table, file, compression=self._compression)
+        )
+
+    def write_bytes(self, collection: str, key: str, content: memoryview, *, text: bytes) -> Payload:
+        """Write what is in another payload's file into a new one, as `write` does."""
+        return self._new_file(collection, key, text, lambda file: file.write(content))
+
+    def _new_file(self, collection: str, key: str, text: bytes, fill: Callable[[Writable], None]) -> Payload:
         where = "/".join(safe_name(part) for part in collection.split("/", MAX_DEPTH - 1))
-        name = f"{safe_name(key)}.{secrets.token_hex(8)}{SUFFIX}"
+        name = f"{safe_name(key)}.{secrets.token_hex(8)}{SUFFIX if self.ring is None else SEALED}"
         directory = self.folder / where
         self._make(directory)
         temporary = directory / f".{name}.tmp"
         try:
             with _NewFile(temporary) as file:
-                write_table(table, file, compression=self._compression)
+                self._fill(file, fill, collection, key, text)
                 if self._fsync:
                     os.fsync(file.descriptor)
             temporary.rename(directory / name)
@@ -90,6 +127,18 @@ class Payloads:
             sync_folder(directory)
         return Payload(f"{where}/{name}", file.size, file.checksum)
 
+    def _fill(
+        self, file: "_NewFile", fill: Callable[[Writable], None], collection: str, key: str, text: bytes
+    ) -> None:
+        if self.ring is None:
+            fill(file)
+            return
+        from tradecache.stores.cipher import Sealing, belonging_to
+
+        sealing = Sealing(self.ring.first, belonging_to(collection, key, text), file.write)
+        fill(sealing)
+        sealing.finish()
+
     def _make(self, directory: Path) -> None:
         """Make a folder and those above it, each for its owner only."""
         if directory.is_dir():
@@ -97,13 +146,37 @@ class Payloads:
         self._make(directory.parent)
         directory.mkdir(exist_ok=True, mode=0o700)
 
-    def read(self, payload: Payload) -> pd.DataFrame:
-        """Return the frame in a payload's file, mapped where it is uncompressed.
+    def read(
+        self, payload: Payload, *, collection: str = "", key: str = "", text: bytes = b""
+    ) -> pd.DataFrame:
+        """Return the frame in a payload's file, mapped where it is uncompressed and not encrypted.
+
+        Args:
+            payload: Which one.
+            collection: Of its entry, as `key` and `text` are; they count where it is encrypted.
+            key: See there.
+            text: See there.
 
         Raises:
             FileNotFoundError: When there is no such file (another process may have replaced the entry).
             DamagedPayload: When it is not what was written.
+            UnknownKey: When it is encrypted under a key that was not given.
+            LockedPayload: When it is encrypted, and no key was given.
         """
+        content = self.content(payload, collection=collection, key=key, text=text)
+        try:
+            return decode_frame(content)
+        except MemoryError:
+            raise  # nothing is wrong with the file
+        except Exception as error:  # its checksum fits, so it was planted, or written by another version
+            raise DamagedPayload(f"it is no Arrow file of ours: {error}") from error
+
+    def content(self, payload: Payload, *, collection: str = "", key: str = "", text: bytes = b"") -> Content:
+        """Return the Arrow file in a payload's file, verified, and decrypted where it was encrypted, as `read` does."""
+        if self.ring is not None:
+            return self._opened(payload, collection, key, text)
+        if payload.path.endswith(SEALED):
+            raise LockedPayload("it is encrypted")
         mapping, written = self._map(payload)
         if self._verified.get(payload.path) != written:
             if checksum(mapping) != payload.checksum:
@@ -111,12 +184,20 @@ class Payloads:
             if len(self._verified) >= MAX_VERIFIED:
                 self._verified.clear()
             self._verified[payload.path] = written
+        return mapping
+
+    def _opened(self, payload: Payload, collection: str, key: str, text: bytes) -> Content:
+        """Return what is in a sealed file; what it is authenticated by says more than its checksum."""
+        from tradecache.stores.cipher import Unreadable, belonging_to, opened
+
+        if not payload.path.endswith(SEALED):
+            raise DamagedPayload("it is not encrypted")
+        assert self.ring is not None  # noqa: S101 - told to the type checker
+        mapping, _ = self._map(payload)
         try:
-            return decode_frame(mapping)
-        except MemoryError:
-            raise  # nothing is wrong with the file
-        except Exception as error:  # its checksum fits, so it was planted, or written by another version
-            raise DamagedPayload(f"it is no Arrow file of ours: {error}") from error
+            return opened(mapping, self.ring, belonging_to(collection, key, text))
+        except Unreadable as error:
+            raise DamagedPayload(str(error)) from None
 
     def _map(self, payload: Payload) -> tuple[mmap.mmap | bytearray, tuple[int, int]]:
         """Map a file; read a small one, because a mapping holds a descriptor for as long as its frame lives."""
@@ -144,7 +225,7 @@ class Payloads:
         full = f"{self._root}/{path}"
         if path in self._verified:
             return full
-        if ".." in parts or not path.endswith(SUFFIX) or any(c in path for c in "\\:\0") or path[0] == "/":
+        if ".." in parts or not path.endswith(SUFFIXES) or any(c in path for c in "\\:\0") or path[0] == "/":
             raise DamagedPayload("its path leads out of the folder")
         if os.path.realpath(os.path.dirname(full)) != os.path.normpath(os.path.dirname(full)):  # noqa: PTH120
             raise DamagedPayload("its path leads through a link")
@@ -196,7 +277,7 @@ class Payloads:
             if Path(directory) == self.folder and QUARANTINE in below:
                 below.remove(QUARANTINE)
             for name in names:
-                if name.endswith((SUFFIX, f"{SUFFIX}.tmp")):
+                if name.endswith((*SUFFIXES, *TEMPORARY)):
                     full = Path(directory, name)
                     try:
                         yield full.relative_to(self.folder).as_posix(), full.lstat()
@@ -215,7 +296,7 @@ class _NewFile:
         self.size = 0
         self._hash = xxhash.xxh3_64()
 
-    def write(self, content: pa.Buffer) -> None:
+    def write(self, content: pa.Buffer | bytes | memoryview) -> None:
         """Write all of `content`, at most `CHUNK` bytes at a time."""
         view = memoryview(content)
         self._hash.update(view)

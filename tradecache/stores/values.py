@@ -12,6 +12,9 @@ from tradecache.errors import NotStorable, shorten
 FRAME = "frame"
 """The one name under which a value may hold a DataFrame."""
 
+SEALED_START = b'{"__encryption_version__":1,"__key__":"'
+"""How a sealed value begins in the ledger."""
+
 MAX_DEPTH = 64
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _CELLS = frozenset({"boolean", "bytes", "date", "decimal", "empty", "string", "time"})

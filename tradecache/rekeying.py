@@ -1,0 +1,366 @@
+"""How does everything in a folder come under a new key, or under a first one, while others go on working?
+
+Entry by entry: each is read, sealed anew and entered in place of what was read, if that is still there. Nothing
+that others write or delete meanwhile is lost or comes back, and after a kill the next run goes on.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from pydantic_core import from_json
+
+from tradecache.bridge import shared_bridge
+from tradecache.errors import InvalidInput, MissingDependency, StoreBusy, StoreError, WrongKey
+from tradecache.settings import Settings
+from tradecache.stores.access import Access
+from tradecache.stores.disk import QUARANTINE
+from tradecache.stores.ledger import COLUMNS, Row, row_checksum
+from tradecache.stores.payloads import SEALED, DamagedPayload, Payload, Payloads
+
+try:
+    from tradecache.sealing import NotSealed, Opened, Seal, names_of, value_text
+    from tradecache.stores import keycard
+    from tradecache.stores.cipher import HEADER, Unreadable, header_of
+    from tradecache.stores.keyring import Keyring, UnknownKey
+except ImportError as missing:
+    raise MissingDependency("cryptography", "encryption") from missing
+
+T = TypeVar("T")
+
+log = logging.getLogger("tradecache")
+
+BATCH = 200  # rows that are read at a time
+PASSES = 20  # over what is left, before others are taken to write faster than this
+COUNTS = (
+    "sealed_anew", "put_aside", "superseded", "left", "files_deleted", "quarantine_deleted", "not_compacted"
+)  # fmt: skip
+REMAINDER = (
+    f"SELECT {COLUMNS} FROM entries WHERE (collection, key) > (?, ?) AND "  # noqa: S608 - our own columns
+    f"substr(value, 1, {keycard.TAG_BYTES}) IS NOT ? ORDER BY collection, key LIMIT {BATCH}"
+)
+EXCHANGE = (
+    "UPDATE OR IGNORE entries SET collection = ?, size = ?, checksum = ?, value = ?, path = ?, payload = ? "
+    "WHERE collection = ? AND key = ? AND checksum = ?"
+)
+REMOVE = "DELETE FROM entries WHERE collection = ? AND key = ? AND checksum = ?"
+
+
+class Exchange(NamedTuple):
+    """What is to stand in place of an entry: under which name, which JSON, which file."""
+
+    row: Row
+    hidden: str
+    text: bytes
+    payload: Payload | None
+
+
+def rekey(settings: Settings) -> pd.Series:
+    """Encrypt everything in the folder with the first key of `settings.encryption_key`.
+
+    What is there may be under the other keys given, or not encrypted at all, and names become what
+    `settings.hashed_names` says. Other processes may go on where only the key changes, and have to begin anew
+    for the rest. When all of it is done, the other keys may be thrown away, and the folder holds nothing of what
+    was: unused pages of the ledger and files without an entry are gone, and `quarantine/` is emptied.
+
+    Returns:
+        Counts: entries sealed anew, damaged ones put aside, ones in whose place a newer one was, ones left as
+        they are (run it again), files deleted, files deleted in quarantine, and 1 where another process kept
+        the ledger from giving up its unused pages (run it again when that has ended).
+
+    Raises:
+        InvalidInput: Without a key.
+        WrongKey: When a key in use is not among those given.
+        StoreBusy: When another `rekey` is at work in the folder.
+    """
+    if not settings.encryption_key:
+        raise InvalidInput(
+            "encryption_key", None, "set, the new key first: TRADECACHE_ENCRYPTION_KEY=new,old"
+        )
+    folder = settings.cache_dir
+    if not folder.is_dir():
+        raise InvalidInput("cache_dir", folder, "a folder that is there")
+    lock = FileLock(folder / "rekey.lock", thread_local=False, preserve_lock_file=True, mode=0o600)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise StoreBusy(folder, "another rekey is at work") from error
+    try:
+        return shared_bridge().run(_rekeyed(settings))
+    finally:
+        lock.release()
+
+
+async def _rekeyed(settings: Settings) -> pd.Series:
+    access = Access(settings.cache_dir, sync=settings.sync, lock_wait=settings.lock_wait)
+    try:
+        return await _Rekeying(settings, access).run()
+    finally:
+        access.close()
+
+
+class _Rekeying:
+    """One run over one folder."""
+
+    def __init__(self, settings: Settings, access: Access) -> None:
+        self.folder = settings.cache_dir
+        self._access = access
+        self._ring = Keyring(settings.encryption_key)
+        self._hashed = settings.hashed_names
+        self._tag = keycard.spelt(keycard.Tag(self._ring.first.id, self._hashed))
+        fsync = settings.sync == "full"
+        self._plain = Payloads(self.folder, fsync=fsync)
+        self._payloads = Payloads(self.folder, fsync=fsync, ring=self._ring)
+        self._counts: Counter[str] = Counter()
+
+    async def run(self) -> pd.Series:
+        """Do all of it, and return the counts."""
+        with keycard.one_at_a_time(self.folder):
+            card = self._begun()
+            keycard.write_card(self.folder, card)
+            await self._write(lambda c: keycard.set_guard(c, card))
+        self._access.ledger.guard = lambda connection: keycard.with_guard(self.folder, connection)
+        await self._access.run(lambda x: x.run(lambda c: c.execute("PRAGMA secure_delete = ON")))
+        self._prepare(card)
+        for _ in range(PASSES):
+            self._counts["left"] = 0
+            if not await self._one_pass() or self._counts["left"]:
+                break
+        await self._finish(card)
+        return pd.Series({name: self._counts[name] for name in COUNTS}, name="rekeyed", dtype="int64")
+
+    def _begun(self) -> keycard.Card:
+        """Return the card as it is while this is at work."""
+        before = keycard.read_card(self.folder)
+        starts = self._access.at_once(lambda x: x.run(keycard.starts))
+        tags = [keycard.tag_of(start) for start in starts]
+        if before is None:
+            card = keycard.new_card(self._ring.first, hashed=self._hashed)
+            unfinished = {keycard.PLAIN} if None in tags else set()
+        else:
+            keycard.check_keys(self.folder, before, self._ring)
+            card = before.with_key(self._ring.first, keycard.secret_of(self.folder, before, self._ring))
+            unfinished = set(before.unfinished)
+        secret = card.secret(self._ring)
+        for tag in filter(None, tags):
+            if before is None and tag.key_id not in self._ring:
+                raise WrongKey(self.folder, f"holds entries under the key {tag.key_id}, which is not given")
+            if before is None:
+                card = card.with_key(self._ring[tag.key_id], secret)
+            if tag.hashed != self._hashed:
+                unfinished.add(keycard.NAMES)
+            if before is None and tag.hashed:
+                unfinished.add(keycard.LOST)
+        return keycard.changed(card, hashed=self._hashed, unfinished=tuple(sorted(unfinished)))
+
+    def _prepare(self, card: keycard.Card) -> None:
+        """Make what opens the entries as they are and what seals them anew."""
+        names = names_of(self._ring, card.secret(self._ring))
+        self._takes_plain = keycard.PLAIN in card.unfinished
+        is_lost = keycard.LOST in card.unfinished
+        self._old_names = None if is_lost else names
+        self._passed_over = b"" if is_lost else self._tag
+        self._seal = Seal(self._ring, names if self._hashed else None)
+        self._changes_names = bool(card.unfinished)
+
+    async def _one_pass(self) -> bool:
+        """Go over what is not as it should be; return whether there was anything."""
+        place: tuple[str, str] = ("", "")
+        found = False
+        while rows := await self._access.fetch(REMAINDER, (*place, self._passed_over)):
+            exchanges: list[Exchange] = []
+            for row in map(Row._make, rows):
+                found |= await self._prepared(row, exchanges)
+            await self._enter(exchanges)
+            place = rows[-1][0], rows[-1][1]
+        return found
+
+    async def _prepared(self, row: Row, exchanges: list[Exchange]) -> bool:
+        """Add what is to stand in place of an entry; return whether anything was to be done with it."""
+        try:
+            opened = self._opened(row)
+            hidden = self._seal.hidden(opened.collection)
+            if row.value.startswith(self._tag) and hidden == row.collection:
+                return False
+            text = value_text(self._seal.spelt(opened))
+            if row.path is None:
+                exchanges.append(Exchange(row, hidden, text, None))
+            else:
+                content = memoryview(self._content(row))
+                payload = self._payloads.write_bytes(hidden, row.key, content, text=text)
+                await self._enter([Exchange(row, hidden, text, payload)])
+        except (NotSealed, DamagedPayload, UnknownKey, ValueError) as error:
+            await self._put_aside(row, error)
+        except FileNotFoundError as error:
+            await self._without_file(row, error)
+        except StoreError:
+            raise
+        except OSError as error:
+            log.warning("%r in %r is left as it is: %s", row.key, row.collection, error)
+            self._counts["left"] += 1
+        return True
+
+    def _opened(self, row: Row) -> Opened:
+        """Return what an entry is, in whichever form it is kept."""
+        if not row.is_intact:
+            raise DamagedPayload("the checksum of its row differs")
+        tag = keycard.tag_of(row.value)
+        if tag is None:
+            if not self._takes_plain:
+                raise NotSealed("it is not sealed, in a folder that is")
+            from_json(row.value)
+            return Opened(row.collection, row.key, row.expires, row.path is not None, row.value)
+        opened = self._seal.opened(from_json(row.value), hashed=tag.hashed)
+        if opened.key != row.key or opened.has_frame != (row.path is not None):
+            raise NotSealed("it was sealed for another place")
+        if not tag.hashed and opened.collection != row.collection:
+            raise NotSealed("it was sealed for another place")
+        if tag.hashed and self._old_names and self._old_names.hidden(opened.collection) != row.collection:
+            raise NotSealed("it was sealed for another place")
+        return opened
+
+    def _content(self, row: Row) -> Any:
+        """Return the Arrow file of an entry."""
+        assert row.path is not None  # noqa: S101 - told to the type checker
+        assert row.payload is not None  # noqa: S101
+        payload = Payload(row.path, row.size - len(row.value), row.payload)
+        if keycard.tag_of(row.value) is None:
+            return self._plain.content(payload)
+        return self._payloads.content(payload, collection=row.collection, key=row.key, text=row.value)
+
+    async def _enter(self, exchanges: list[Exchange]) -> None:
+        """Enter all of these that are still what they were, in one transaction."""
+
+        def work(connection: sqlite3.Connection) -> list[str]:
+            return [_exchanged(connection, each) for each in exchanges]
+
+        paths = [each.payload and each.payload.path for each in exchanges]
+        try:
+            outcomes = await self._write(work) if exchanges else []
+        except (
+            Exception,
+            asyncio.CancelledError,
+        ):  # Ctrl-C may come after the commit: then the file is needed
+            self._payloads.remove(paths)
+            raise
+        for each, path, outcome in zip(exchanges, paths, outcomes, strict=True):
+            self._counts[outcome] += 1
+            self._payloads.remove([each.row.path if outcome != "gone" else None])
+            self._payloads.remove([path if outcome != "sealed_anew" else None])
+
+    async def _without_file(self, row: Row, error: Exception) -> None:
+        """Put an entry aside whose file is missing, unless somebody has replaced both meanwhile."""
+        now = await self._access.run(lambda ledger: ledger.get(row.collection, row.key))
+        if now is not None and now.checksum == row.checksum:
+            await self._put_aside(row, error)
+
+    async def _put_aside(self, row: Row, reason: Exception) -> None:
+        log.warning("%r in %r is put aside: %s", row.key, row.collection, reason)
+        self._counts["put_aside"] += 1
+        if row.path:
+            self._payloads.quarantine(row.path)
+        same = (row.collection, row.key, row.checksum)
+        await self._write(lambda c: c.execute(REMOVE, same))
+
+    async def _finish(self, card: keycard.Card) -> None:
+        """Have only the new key from now on, if nothing is left under others, and clear up behind it."""
+        with keycard.one_at_a_time(self.folder):
+            final = card.only(self._ring.first)
+
+            def work(connection: sqlite3.Connection) -> int:
+                query = f"SELECT COUNT(*) FROM entries WHERE substr(value, 1, {keycard.TAG_BYTES}) IS NOT ?"  # noqa: S608
+                (left,) = connection.execute(query, (self._tag,)).fetchone()
+                if not left:
+                    keycard.set_guard(connection, final)
+                return int(left)
+
+            self._counts["left"] = await self._write(work)
+            if self._counts["left"]:
+                return
+            await self._clear_up()
+            keycard.write_card(self.folder, final)
+
+    async def _clear_up(self) -> None:
+        query = "SELECT path FROM entries WHERE path IS NOT NULL"
+        known = {row[0] for row in await self._access.fetch(query)}
+        for path in self._outdated(known):
+            path.unlink(missing_ok=True)
+            self._counts["files_deleted"] += 1
+        for path in sorted((self.folder / QUARANTINE).glob("*")):
+            path.unlink(missing_ok=True)
+            self._counts["quarantine_deleted"] += 1
+        if self._changes_names:
+            _remove_empty(self.folder)
+        self._counts["not_compacted"] = int(not await self._compacted())
+
+    def _outdated(self, known: set[str]) -> Iterator[Path]:
+        """Yield files that may hold something in another form than the present: of no entry, or notes."""
+        for path, _ in list(self._payloads.files()):
+            if path not in known and not self._is_current(self.folder / path):
+                yield self.folder / path
+        notes = ["*.failed", "*.tmp", *(["*.lock"] if self._changes_names else [])]
+        for pattern in notes:
+            yield from sorted((self.folder / "locks").glob(pattern))
+        yield from sorted(self.folder.glob("ledger-*.new*"))
+
+    def _is_current(self, path: Path) -> bool:
+        """Whether a file without an entry is sealed under the new key: its writer may be about to enter it."""
+        if SEALED not in path.name:
+            return False
+        try:
+            with path.open("rb") as file:
+                return header_of(file.read(HEADER.size + 16)).key_id == self._ring.first.id
+        except (OSError, Unreadable):
+            return False
+
+    async def _compacted(self) -> bool:
+        """Have the ledger keep nothing of what was; return whether others let it."""
+        try:
+            await self._access.run(lambda x: x.run(lambda c: c.execute("VACUUM")))
+            await self._access.run(lambda x: x.run(_emptied_log))
+        except StoreBusy:
+            return False
+        return True
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._access.run(lambda ledger: ledger.write(work))
+
+
+def _exchanged(connection: sqlite3.Connection, each: Exchange) -> str:
+    """Enter one exchange; return what became of it: "sealed_anew", "superseded" or, of an entry changed meanwhile, "gone"."""
+    row, hidden, text, payload = each
+    path, size, file = (None, 0, None) if payload is None else payload
+    checksum = row_checksum(hidden, row.key, row.created, row.expires, text, path, file)
+    new = (hidden, len(text) + size, checksum, text, path, file)
+    same = (row.collection, row.key, row.checksum)
+    if connection.execute(EXCHANGE, (*new, *same)).rowcount:
+        return "sealed_anew"
+    return "superseded" if connection.execute(REMOVE, same).rowcount else "gone"
+
+
+def _emptied_log(connection: sqlite3.Connection) -> None:
+    """Bring the log into the database and cut it to nothing.
+
+    Raises:
+        sqlite3.OperationalError: When another process is reading from it.
+    """
+    (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if is_busy:
+        error = sqlite3.OperationalError("the log is in use")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove folders that are empty, whose names are those of collections."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink() and path.name not in {QUARANTINE, "locks"}:
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
