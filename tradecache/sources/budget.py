@@ -172,13 +172,21 @@ class Budgets:
     Args:
         folder: Where the processes of this machine count their requests.
         url: The Redis or Valkey server in which all machines count theirs, if there is one.
+        monotonic: Seconds of a clock that never runs backwards.
     """
 
-    def __init__(self, folder: Path, *, url: SecretURL | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        url: SecretURL | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder = folder
-        self._file_outage = Outage(NO_FILE, folder)
+        self._monotonic = monotonic
+        self._file_outage = Outage(NO_FILE, folder, monotonic=monotonic)
         self._link = None if url is None else _link(url)
-        self._redis_outage = Outage(NO_REDIS, url)
+        self._redis_outage = Outage(NO_REDIS, url, monotonic=monotonic)
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:
@@ -191,9 +199,10 @@ class Budgets:
         traits = traits_of(source)
         limit = traits.rate_limit
         provider = source.name if traits.provider is None else traits.provider
+        own = OwnBudget(limit, monotonic=self._monotonic)
         if not provider:
-            return OwnBudget(limit)
-        levels: list[Level] = [OwnBudget(limit)]
+            return own
+        levels: list[Level] = [own]
         levels.append(Lenient(FileBudget(self._folder, provider, limit), self._file_outage))
         if self._link is not None:
             levels.append(Lenient(self._link.budget(provider, limit), self._redis_outage))

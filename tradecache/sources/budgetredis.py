@@ -159,11 +159,12 @@ class RedisBudget:
         place = secrets.randbits(52)  # its name: several requests may begin in one microsecond
         arguments = [requests, round(seconds * MICROS), place]
         micros, is_hold = await self._link.run(TAKE, self._keys, arguments)
-        return Turn(micros / MICROS, is_hold=bool(is_hold), place=0.0 if micros else float(place))
+        return Turn(micros / MICROS, is_hold=bool(is_hold), place=None if micros else place)
 
     async def give_back(self, turn: Turn) -> None:
         """Give back a place that was taken, because the request does not begin."""
-        await self._link.run(GIVE_BACK, self._keys[:1], [int(turn.place)])
+        if turn.place is not None:
+            await self._link.run(GIVE_BACK, self._keys[:1], [turn.place])
 
     async def hold(self, seconds: float) -> None:
         """Let no request begin for so many seconds."""

@@ -171,7 +171,7 @@ def _rate_limit(facts: Any) -> tuple[int, float] | None:
         return None
     pause = facts.rateLimit / 1_000
     requests = max(1, round(1 / pause))
-    return requests, requests * pause
+    return requests, round(requests * pause, 3)
 
 
 def _longest(features: Mapping[str, Any]) -> int:

@@ -16,12 +16,12 @@ class Turn(NamedTuple):
     Attributes:
         wait: Seconds until it is worth asking again; 0: the request may begin now, and its place is taken.
         is_hold: Whether the provider wants to be left alone.
-        place: What whoever gave the place calls it.
+        place: What whoever gave the place calls it, to give it back; None: none was given.
     """
 
     wait: float = 0.0
     is_hold: bool = False
-    place: float = 0.0
+    place: float | None = None
 
 
 class Pace:
@@ -63,9 +63,9 @@ class Pace:
         self.begun.append(now)
         return Turn(place=now)
 
-    def give_back(self, place: float) -> None:
+    def give_back(self, place: float | None) -> None:
         """Give back the place of a request that did not begin."""
-        if place in self.begun:
+        if place is not None and place in self.begun:
             self.begun.remove(place)
 
     def hold(self, seconds: float, now: float) -> None:
