@@ -15,6 +15,7 @@ from children import orders, say
 from loops import run
 
 from tradecache import RateLimited, Settings, TradeCache
+from tradecache.barframes import COLUMNS
 from tradecache.bridge import in_thread
 from tradecache.credentials import SecretURL
 from tradecache.sources.budget import Budgets
@@ -38,7 +39,7 @@ class WebSource:
         """Return what the server says."""
         asked = f"{self.address}/bars?symbol={symbol}&at={time.monotonic()!r}&pid={os.getpid()}"
         close = await in_thread(_got, asked)
-        return pd.DataFrame({"close": float(close)}, index=[start])
+        return pd.DataFrame(dict.fromkeys(COLUMNS, float(close)), index=[start])
 
 
 def _got(url: str) -> Any:
@@ -66,7 +67,7 @@ def hammer(
 
 def _asked(cache: TradeCache, day: pd.Timestamp) -> Any:
     try:
-        return len(cache.bars("AAPL", day, day + DAY))
+        return len(cache.bars("AAPL", day, day))
     except RateLimited as limited:
         return ["RateLimited", limited.retry_after]
 

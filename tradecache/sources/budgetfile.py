@@ -64,7 +64,7 @@ class FileBudget:
         self._limit = limit
         self._wall = wall
         self._alone = fork_safe_lock()
-        self._lock: FileLock | None = None
+        self._lock: tuple[int, FileLock] | None = None
 
     async def take(self) -> Turn:
         """Take a place for a request that begins now, or say how long to wait before asking again.
@@ -121,12 +121,13 @@ class FileBudget:
         return True
 
     def _file_lock(self) -> "FileLock":
-        if self._lock is None:
+        """Return the lock of this process; filelock wants another one in a forked child."""
+        if self._lock is None or self._lock[0] != os.getpid():
             from filelock import FileLock  # when first needed, for what it costs
 
             path = self._path.with_suffix(".lock")
-            self._lock = FileLock(path, mode=0o600, thread_local=False, preserve_lock_file=True)
-        return self._lock
+            self._lock = os.getpid(), FileLock(path, mode=0o600, thread_local=False, preserve_lock_file=True)
+        return self._lock[1]
 
     def _change(self, change: Callable[[Pace, float], T]) -> T:
         before, pace = self._stored()
