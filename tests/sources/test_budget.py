@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loops import run
@@ -17,7 +18,7 @@ from tradecache.credentials import SecretURL
 from tradecache.sources import CCXT, Files, SampleData, Synthetic, YFinance
 from tradecache.sources.budget import REST, Budgets, OwnBudget
 from tradecache.sources.budgetfile import LOCK_WAIT, FileBudget
-from tradecache.sources.budgetredis import PATIENCE, RedisLink
+from tradecache.sources.budgetredis import PATIENCE, RedisLink, _made
 from tradecache.sources.pace import Turn
 
 
@@ -286,8 +287,6 @@ class TestFileBudget(SharedContract):
 
     def test_a_lock_that_is_never_let_go_of_is_an_error(self, make, tmp_path):
         """Somebody who is frozen with the lock in hand does not freeze the others."""
-        from filelock import FileLock
-
         budget = make((2, 5.0))
         run(budget.take())
         with FileLock(tmp_path / "new" / "provider.lock", preserve_lock_file=True):
@@ -437,7 +436,39 @@ def test_either_scheme_is_understood(redis_server, tmp_path, scheme, caplog):
     assert caplog.records == []
 
 
-def test_where_all_agree_or_none(redis_server, tmp_path):
+def test_a_secure_connection_is_one_for_either_scheme():
+    """rediss:// and valkeys:// are connections with TLS, the others are none."""
+    kinds = {
+        scheme: _made(SecretURL(f"{scheme}://me:word@host:1/2")).connection_pool.connection_class.__name__
+        for scheme in ("redis", "rediss", "valkey", "valkeys")
+    }
+    assert kinds == {
+        "redis": "Connection", "rediss": "SSLConnection", "valkey": "Connection", "valkeys": "SSLConnection",
+    }  # fmt: skip
+
+
+def test_who_is_refused_by_the_machine_takes_no_place_of_the_team(redis_server, tmp_path):
+    """Where the machine's budget is used up, as after an outage, the other machines have all of the team's."""
+    url = SecretURL(redis_server.url)
+    source = Asked(rate_limit=(2, 60.0))
+
+    async def work():
+        alone, here, there = (Budgets(tmp_path / "here"), Budgets(tmp_path / "here", url=url),
+                              Budgets(tmp_path / "there", url=url))  # fmt: skip
+        offline, mine, theirs = (each.of(source) for each in (alone, here, there))
+        taken = [(await offline.take()).wait for _ in range(2)]
+        refused = [(await mine.take()).wait for _ in range(5)]
+        free = [(await theirs.take()).wait for _ in range(2)]
+        await here.close()
+        await there.close()
+        return taken, refused, free
+
+    taken, refused, free = run(work())
+    assert (taken, free) == ([0, 0], [0, 0])
+    assert min(refused) > 50
+
+
+def test_who_is_refused_by_the_team_takes_no_place_of_the_machine(redis_server, tmp_path):
     """Who is refused by the team's budget has taken no place of the machine's."""
     url = SecretURL(redis_server.url)
 
@@ -554,21 +585,20 @@ def test_a_folder_that_cannot_be_is_one_warning(tmp_path, caplog):
 
 
 def test_one_who_is_cancelled_gives_back_what_was_taken(redis_server, tmp_path):
-    """A request that is cancelled while a frozen server is asked has taken no place of the machine's."""
+    """A request that is cancelled while a budget is asked has taken no place of any that can be asked."""
 
     async def work():
         budgets = Budgets(tmp_path, url=SecretURL(redis_server.url))
         source = Asked(rate_limit=(1, 60.0))
         budget = budgets.of(source)
-        redis_server.send(signal.SIGSTOP)
-        task = asyncio.create_task(budget.take())
-        await asyncio.sleep(0.1)
-        task.cancel()
-        await asyncio.wait([task])
-        redis_server.send(signal.SIGCONT)
-        redis_server.kill()
+        with FileLock(tmp_path / "asked.lock", preserve_lock_file=True):
+            task = asyncio.create_task(budget.take())
+            await asyncio.sleep(0.2)
+            task.cancel()
+            await asyncio.wait([task])
+        mine = await budget.take()
         await budgets.close()
-        return task.cancelled(), await budget.take(), await Budgets(tmp_path).of(source).take()
+        return task.cancelled(), mine, await Budgets(tmp_path).of(source).take()
 
     cancelled, mine, then = run(work())
     assert (cancelled, mine.wait) == (True, 0)

@@ -5,6 +5,7 @@ import logging
 import random
 import signal
 import time
+from functools import partial
 
 import pytest
 from children import wait_until
@@ -123,8 +124,8 @@ def test_machines_keep_to_one_limit_with_redis(web, redis_server):
 
 
 @pytest.mark.slow
-def test_a_server_that_dies_and_comes_back(web, redis_server):
-    """While Redis is killed and started again, empty, each machine keeps to the limit, and nobody fails."""
+def test_a_server_that_dies_freezes_and_comes_back(web, redis_server):
+    """While Redis is killed, started again, empty, and frozen, each machine keeps to the limit, and nobody fails."""
     limit = (3, 0.6)
     children = [
         web.start(f"cache{n}", limit=limit, budgets=f"machine{n % 2}", redis=redis_server.url)
@@ -132,11 +133,12 @@ def test_a_server_that_dies_and_comes_back(web, redis_server):
     ]
     for child in children:
         child.tell([0, 3 * DAYS])
-    for seen in (10, 20):
+    freeze, thaw = (partial(redis_server.send, number) for number in (signal.SIGSTOP, signal.SIGCONT))
+    for seen, end, begin in ((10, redis_server.kill, redis_server.start), (30, freeze, thaw)):
         wait_until(lambda seen=seen: len(web.begun()) >= seen)
-        redis_server.kill()
-        wait_until(lambda seen=seen: len(web.begun()) >= seen + 5)
-        redis_server.start()
+        end()
+        wait_until(lambda seen=seen: len(web.begun()) >= seen + 8)
+        begin()
     assert finished(children) == [[1] * 3 * DAYS] * 4
     for machine in (children[::2], children[1::2]):
         assert web.keeps(limit, {child.pid for child in machine})

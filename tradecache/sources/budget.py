@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
@@ -60,6 +60,11 @@ class OwnBudget:
         """Take a place for a request that begins now, or say how long to wait before asking again."""
         with self._alone:
             return self._pace.take(self._monotonic())
+
+    def look(self) -> Turn:
+        """Say what `take` would say, and take nothing."""
+        with self._alone:
+            return self._pace.look(self._monotonic())
 
     async def give_back(self, turn: Turn) -> None:
         """Give back a place that was taken, because the request does not begin."""
@@ -135,22 +140,31 @@ class Lenient:
 
 
 class SharedBudget:
-    """Several budgets that must all agree: this process's, then this machine's, then all machines'.
+    """Several budgets that must all agree: all machines', then this machine's, then this process's.
 
-    The narrower ones go on counting whatever becomes of the wider ones, so that a limit which cannot be
-    shared any more is still kept by each machine, or else by each process.
+    The narrower ones count every request, whatever becomes of the wider ones, so that a limit which cannot
+    be shared any more is still kept by each machine, or else by each process. They are asked last, because a
+    server may take its time, and theirs is the moment in which the request really begins.
+
+    Args:
+        own: This process's.
+        wider: The others, the widest first.
     """
 
-    def __init__(self, levels: Sequence[Level]) -> None:
-        self._levels = levels
+    def __init__(self, own: OwnBudget, wider: Sequence[Level]) -> None:
+        self._own = own
+        self._levels: list[Level] = [*wider, own]
 
     async def take(self) -> Turn:
         """Take a place with all of them, or with none of them."""
+        turn = self._own.look()
+        if turn.wait:
+            return turn  # without a question to anybody else
         async with contextlib.AsyncExitStack() as taken:  # who is cancelled here has not begun
-            for number, level in enumerate(self._levels):
+            for number, level in enumerate(self._levels, start=1):
                 turn = await level.take()
                 if turn.is_hold:
-                    await self._hold(self._levels[:number], turn.wait)  # which need not ask again
+                    await _hold(self._levels[number:], turn.wait)  # which need not ask again
                 if turn.wait:
                     return turn
                 taken.push_async_callback(level.give_back, turn)
@@ -159,11 +173,12 @@ class SharedBudget:
 
     async def hold(self, seconds: float) -> None:
         """Let no request begin for so many seconds."""
-        await self._hold(self._levels, seconds)
+        await _hold(reversed(self._levels), seconds)
 
-    async def _hold(self, levels: Sequence[Level], seconds: float) -> None:
-        for level in levels:
-            await level.hold(seconds)
+
+async def _hold(levels: Iterable[Level], seconds: float) -> None:
+    for level in levels:
+        await level.hold(seconds)
 
 
 class Budgets:
@@ -195,18 +210,17 @@ class Budgets:
         return cls(settings.budget_dir, url=servers[0] if servers else None)
 
     def of(self, source: Source) -> Budget:
-        """Return the budget of a source's provider, which all sources of the same provider share."""
+        """Return the budget of a source, which all share that have one of the same name."""
         traits = traits_of(source)
         limit = traits.rate_limit
-        provider = source.name if traits.provider is None else traits.provider
+        name = source.name if traits.budget is None else traits.budget
         own = OwnBudget(limit, monotonic=self._monotonic)
-        if not provider:
+        if not name:
             return own
-        levels: list[Level] = [own]
-        levels.append(Lenient(FileBudget(self._folder, provider, limit), self._file_outage))
+        wider = [Lenient(FileBudget(self._folder, name, limit), self._file_outage)]
         if self._link is not None:
-            levels.append(Lenient(self._link.budget(provider, limit), self._redis_outage))
-        return SharedBudget(levels)
+            wider.insert(0, Lenient(self._link.budget(name, limit), self._redis_outage))
+        return SharedBudget(own, wider)
 
     async def close(self) -> None:
         """Close the connections to the server."""

@@ -184,6 +184,7 @@ def _made(url: SecretURL) -> "Redis":
     try:
         pool = BlockingConnectionPool.from_url(
             text,
+            protocol=2,  # which older servers speak, too
             max_connections=CONNECTIONS,
             timeout=PATIENCE,
             socket_timeout=PATIENCE,

@@ -35,7 +35,7 @@ class Files:
     """
 
     settle = pd.Timedelta(0)
-    provider = ""  # nobody is asked over a network
+    budget = ""  # nobody is asked over a network
 
     def __init__(
         self,

@@ -54,14 +54,19 @@ class Pace:
 
     def take(self, now: float) -> Turn:
         """Take a place for a request that begins now, if there is one."""
+        turn = self.look(now)
+        if turn.wait:
+            return turn
+        self.begun.append(now)
+        return Turn(place=now)
+
+    def look(self, now: float) -> Turn:
+        """Say what `take` would say, and take nothing."""
         self._set_right(now)
         if self.held[1] - now > MOMENT:
             return Turn(self.held[1] - now, is_hold=True)
         wait = self._until_free(now)
-        if wait > MOMENT:
-            return Turn(wait)
-        self.begun.append(now)
-        return Turn(place=now)
+        return Turn(wait) if wait > MOMENT else Turn()
 
     def give_back(self, place: float | None) -> None:
         """Give back the place of a request that did not begin."""

@@ -56,7 +56,7 @@ class YFinance:
         rate_limit: (requests, seconds), of all processes; what yfinance's documentation recommends by default.
     """
 
-    provider = "yfinance"  # whether prices are adjusted or not
+    budget = "yfinance"  # whether prices are adjusted or not
     concurrency = 2
     timeout = 60.0  # a call may make several requests, for a cookie, a token and the time zone
     settle = pd.Timedelta(hours=4)  # volumes are edited late
