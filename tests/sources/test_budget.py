@@ -15,7 +15,7 @@ from servers import RedisServer
 
 from tradecache import InvalidInput, RateLimited, Settings, TradeCache
 from tradecache.credentials import SecretURL
-from tradecache.sources import CCXT, Files, SampleData, Synthetic, YFinance
+from tradecache.sources import CCXT, Files, SampleData, Synthetic, YFinance, as_source
 from tradecache.sources.budget import REST, Budgets, OwnBudget
 from tradecache.sources.budgetfile import LOCK_WAIT, FileBudget
 from tradecache.sources.budgetredis import PATIENCE, RedisLink, _made
@@ -618,6 +618,22 @@ def test_what_is_local_shares_nothing(tmp_path):
 
     assert run(work())[:2] == [0, 0]
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["yfinance.budget", "yfinance.lock"]
+
+
+def test_a_function_may_say_with_whom_it_counts(tmp_path):
+    """Sources of one budget count together whatever their names are; others of one name do not."""
+
+    def fetch(symbol, start, end, interval):
+        raise AssertionError
+
+    fetch.rate_limit, fetch.budget = (1, 60.0), "provider"
+    sources = [as_source(fetch), Asked("other", rate_limit=(1, 60.0), budget="provider"),
+               Asked("fetch", rate_limit=(1, 60.0))]  # fmt: skip
+
+    async def work():
+        return [bool((await Budgets(tmp_path).of(source).take()).wait) for source in sources]
+
+    assert run(work()) == [False, True, False]
 
 
 def test_exchanges_have_the_limit_that_ccxt_knows():
