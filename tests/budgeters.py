@@ -18,6 +18,7 @@ from tradecache import RateLimited, Settings, TradeCache
 from tradecache.barframes import COLUMNS
 from tradecache.bridge import in_thread
 from tradecache.credentials import SecretURL
+from tradecache.sources import budgetredis
 from tradecache.sources.budget import Budgets
 from tradecache.sources.budgetfile import FileBudget
 from tradecache.sources.retryafter import retry_after
@@ -52,9 +53,16 @@ def _got(url: str) -> Any:
 
 
 def hammer(
-    folder: str, budgets: str, server: str | None, address: str, limit: list[float] | None, name: str
+    folder: str,
+    budgets: str,
+    server: str | None,
+    address: str,
+    limit: list[float] | None,
+    name: str,
+    patience: float,
 ) -> None:
     """Answer each order, a number of days, by asking for each of them; say what came of each."""
+    budgetredis.PATIENCE = patience
     settings = Settings(cache_dir=folder, budget_dir=budgets, memory_url=server)
     source = WebSource(address, None if limit is None else (int(limit[0]), limit[1]), name)
     with TradeCache(source=source, settings=settings) as cache:
@@ -87,6 +95,7 @@ def churn(folder: str) -> None:
 
 def fork_between(folder: str, server: str) -> None:
     """Take places before a fork, and in both processes after it; say how many began in each."""
+    budgetredis.PATIENCE = 20.0
     budgets = Budgets(Path(folder), url=SecretURL(server))
     budget = budgets.of(WebSource("", (4, 600.0)))
 

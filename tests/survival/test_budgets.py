@@ -29,10 +29,11 @@ class Web:
     def _answer(self, request):
         return self.refusals.pop() if self.refusals else Reply("1.5")
 
-    def start(self, name, *, limit, budgets="budgets", redis=None, source="web"):
+    def start(self, name, *, limit, budgets="budgets", redis=None, source="web", patience=20.0):
         """Start a process with a cache folder of its own."""
         folders = str(self._folder / name), str(self._folder / budgets)
-        child = self._nursery.start("budgeters:hammer", *folders, redis, self.server.address, limit, source)
+        given = redis, self.server.address, limit, source, patience
+        child = self._nursery.start("budgeters:hammer", *folders, *given)
         self._ending.callback(child.end)
         assert child.hear() == "open"
         return child
@@ -128,7 +129,7 @@ def test_a_server_that_dies_freezes_and_comes_back(web, redis_server):
     """While Redis is killed, started again, empty, and frozen, each machine keeps to the limit, and nobody fails."""
     limit = (3, 0.6)
     children = [
-        web.start(f"cache{n}", limit=limit, budgets=f"machine{n % 2}", redis=redis_server.url)
+        web.start(f"cache{n}", limit=limit, budgets=f"machine{n % 2}", redis=redis_server.url, patience=0.25)
         for n in range(4)
     ]
     for child in children:
