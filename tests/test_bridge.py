@@ -20,7 +20,7 @@ from loops import run
 from scripts import answer, end_of, run_script, start_script
 
 from tradecache import TradeCache, WrongThread
-from tradecache.bridge import Bridge, Unfinished, finish, shared_bridge
+from tradecache.bridge import Bridge, Unfinished, finish, on_private_loop, shared_bridge
 
 ACCENT = contextvars.ContextVar("accent", default="none")
 
@@ -912,3 +912,44 @@ class TestEvery:
         stop()
         bridge.stop()
         stop()
+
+
+def test_work_of_several_loops_meets_on_the_private_one():
+    """What two loops ask for on the private loop runs there, with its result or its error for who asked."""
+
+    async def where():
+        return asyncio.get_running_loop()
+
+    async def wrong():
+        raise LookupError("there")
+
+    async def from_private():
+        return await on_private_loop(where)
+
+    private = shared_bridge().run(where())
+    assert [run(on_private_loop(where)) for _ in range(2)] == [private, private]
+    assert shared_bridge().run(from_private()) is private
+    with pytest.raises(LookupError, match="there"):
+        run(on_private_loop(wrong))
+
+
+def test_who_gives_up_ends_the_work_on_the_private_loop():
+    """To cancel the wait for work on the private loop is to cancel the work."""
+    begun, ended = threading.Event(), threading.Event()
+
+    async def work():
+        begun.set()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.set()
+
+    async def give_up():
+        task = asyncio.create_task(on_private_loop(work))
+        await asyncio.to_thread(begun.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(give_up())
+    assert ended.wait(30)

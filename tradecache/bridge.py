@@ -71,6 +71,11 @@ class Bridge:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(timeout=2 * GRACE)
 
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the private loop, which runs from now on."""
+        with self._lock:
+            return self._running()
+
     def every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         """Do some work again and again on the private loop, and a last time when that is stopped.
 
@@ -353,6 +358,14 @@ _ending = threading.Event()
 def shared_bridge() -> Bridge:
     """Return the bridge of this process."""
     return _shared
+
+
+async def on_private_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Await what `work` makes on the private loop, where connections live that several loops use."""
+    loop = _shared.loop()
+    if loop is asyncio.get_running_loop():
+        return await work()
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), loop))
 
 
 def _renew_after_fork() -> None:

@@ -106,9 +106,14 @@ class TradingDataCache:
             self.stack, clock=self.clock, telemetry=self.telemetry, default_ttl=chosen.default_ttl
         )
         self.desk = BarDesk(
-            self.stack, clock=self.clock, telemetry=self.telemetry, source=asked, freshness=freshness,
+            self.stack,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            source=asked,
+            freshness=freshness,
+            settings=chosen,
             shelving=shelving,
-        )  # fmt: skip
+        )
         self._closed = False
         self._servers: list[MetricsServer] = []
         self._stop_writing: Callable[[], object] = _nothing

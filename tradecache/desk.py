@@ -33,6 +33,9 @@ from tradecache.views import Views
 
 if TYPE_CHECKING:
     from tradecache.freshness import Freshness
+    from tradecache.settings import Settings
+    from tradecache.sources.base import Source
+    from tradecache.sources.budget import Budget, Budgets
     from tradecache.sources.guard import Guard
 
 log = logging.getLogger("tradecache")
@@ -48,6 +51,7 @@ class BarDesk:
         source: Whom to ask where a call names nobody; None: nobody.
         freshness: Until when answers are fresh.
         shelving: Shared places of final bars, asked before a source; None: there are none.
+        settings: With whom requests to sources are counted together; None: with nobody.
 
     Raises:
         InvalidInput: For what is no source, or no policy.
@@ -62,6 +66,7 @@ class BarDesk:
         source: Any = None,
         freshness: "Freshness | None" = None,
         shelving: Shelving | None = None,
+        settings: "Settings | None" = None,
     ) -> None:
         is_policy = callable(getattr(freshness, "verdict", None)) and not isinstance(freshness, type)
         if freshness is not None and not is_policy:
@@ -74,6 +79,8 @@ class BarDesk:
         self._telemetry = telemetry
         self._freshness = freshness
         self._shelving = shelving or Shelving([])
+        self._settings = settings
+        self._budgets: Budgets | None = None
         self._guards: dict[Any, tuple[Any, Guard]] = {}
         self._providers: dict[tuple[Series, Guard], Provider] = {}
         self._calendars: dict[str, Calendar] = {}
@@ -257,6 +264,8 @@ class BarDesk:
         for _, guard in self._guards.values():
             await guard.close()
         await self._shelving.close()
+        if self._budgets is not None:
+            await self._budgets.close()
 
     async def _answer(
         self,
@@ -315,9 +324,20 @@ class BarDesk:
             from tradecache.sources.catalog import as_source  # where there is a source, for what it costs
             from tradecache.sources.guard import Guard
 
+            asked = as_source(source)
             # with the source itself, so that its id is not given again
-            self._guards[key] = source, Guard(as_source(source))
+            self._guards[key] = source, Guard(asked, budget=self._budget(asked))
         return self._guards[key][1]
+
+    def _budget(self, source: "Source") -> "Budget | None":
+        """Return where the requests to a source are counted."""
+        if self._settings is None:
+            return None
+        if self._budgets is None:
+            from tradecache.sources.budget import Budgets
+
+            self._budgets = Budgets.configured(self._settings)
+        return self._budgets.of(source)
 
     def _chosen_guard(self, source: Any) -> "Guard":
         return self._guard(self._source if source is None else source)

@@ -120,29 +120,29 @@ class FrameCodec(BaseWrapper):
             return None if value is None else dict(value)
         rest = dict(value)
         try:
-            if self._ring is None:
-                return {**rest, FRAME: decode_frame(bytearray(_bytes(rest.pop(ARROW))))}
-            return {**rest, FRAME: self._opened(rest, collection, key)}
+            frame = (
+                decode_frame(bytearray(_bytes(rest.pop(ARROW))))
+                if self._ring is None
+                else self._opened(rest, collection, key)
+            )
         except (*UNREADABLE, KeyError, TypeError, ValueError, OSError) as error:
             log.warning("%r holds no frame of ours: %s", key, _reason(error))
             return None
+        return {**rest, FRAME: frame}
 
     def _opened(self, rest: dict[str, Any], collection: str | None, key: str) -> pd.DataFrame:
         """Return the frame of a value, of which `rest` is left then.
 
         Raises:
-            ValueError: When it was not encrypted for this place, with one of the keys.
+            ValueError: When it was not encrypted for this place.
+            UnknownKey: When it was, with a key that is not on the ring.
         """
         from tradecache.stores.cipher import opened
-        from tradecache.stores.keyring import UnknownKey
 
         assert self._ring is not None  # noqa: S101 - told to the type checker
         content = _bytes(rest.pop(SEALED))
         rest.pop(FRAME, None)
-        try:
-            return decode_frame(opened(content, self._ring, _place(collection, key, rest)))
-        except UnknownKey as error:
-            raise ValueError(str(error)) from None
+        return decode_frame(opened(content, self._ring, _place(collection, key, rest)))
 
 
 def arrow_bytes(frame: pd.DataFrame) -> pa.Buffer:

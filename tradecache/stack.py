@@ -159,7 +159,7 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
         shared = SharedMemory(
             disk,
             counted_shared,
-            Client(f"the memory tier at {settings.memory_url}", redis_faults(), redis_errors()),
+            Client(f"the memory tier at {settings.memory_url}", redis_faults(), _errors(ring)),
             clock=clock,
             memory_ttl=settings.memory_ttl,
             mark=TrustMark(store.folder if isinstance(store, LocalStore) else None),
@@ -204,6 +204,15 @@ def _on_server(
     return named if ring is None else sealed_by(named, settings, clock=clock, ring=ring)
 
 
+def _errors(ring: "Keyring | None") -> tuple[type[Exception], ...]:
+    """Return what may be raised by a store on a server."""
+    if ring is None:
+        return redis_errors()
+    from tradecache.stores.keyring import UnknownKey
+
+    return (*redis_errors(), UnknownKey)
+
+
 def _local_store(settings: Settings, *, clock: Clock, ring: "Keyring | None" = None) -> LocalStore:
     return LocalStore(
         settings.cache_dir,
@@ -242,10 +251,14 @@ def _sealed(store: AsyncKeyValue, settings: Settings, *, clock: Clock, ring: "Ke
 def sealed_by(
     store: AsyncKeyValue, settings: Settings, *, clock: Clock, ring: "Keyring", with_frames: bool = False
 ) -> "Sealed":
-    """Return a store that several share, sealed with the keys of `settings`."""
-    from tradecache.sealing import Seal, names_of, sealed
+    """Return a store that several share, sealed with the keys of `settings`.
 
-    seal = Seal(ring, names_of(ring) if settings.hashed_names else None)
+    It raises UnknownKey for what is sealed with another one, so that nobody takes that for nothing, and writes over it.
+    """
+    from tradecache.sealing import Seal, names_of, sealed
+    from tradecache.stores.keyring import UnknownKey
+
+    seal = Seal(ring, names_of(ring) if settings.hashed_names else None, wrong_key=UnknownKey)
     return sealed(store, seal=seal, clock=clock, with_frames=with_frames)
 
 

@@ -227,7 +227,7 @@ def test_what_a_source_says():
     ("trait", "value"),
     [
         ("concurrency", 0), ("timeout", 0), ("timeout", float("nan")), ("rate_limit", (0, 1.0)),
-        ("rate_limit", (5, 0.0)), ("settle", pd.Timedelta("-1s")),
+        ("rate_limit", (5, 0.0)), ("budget", 5), ("settle", pd.Timedelta("-1s")),
     ],
 )  # fmt: skip
 def test_a_trait_that_cannot_be_kept_is_named(trait, value):

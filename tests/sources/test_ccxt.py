@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import itertools
+import time
+from email.utils import formatdate
 
 import pandas as pd
 import pytest
@@ -164,6 +166,18 @@ def test_too_many_requests_are_a_rate_limit(status, headers, wait):
     with exchange(answer) as (_, source), pytest.raises(RateLimited) as caught:
         run(fetched(source))
     assert caught.value.retry_after == wait
+
+
+def test_a_date_is_a_time_to_wait_too():
+    """`Retry-After` as a date counts from the exchange's own clock."""
+
+    def answer(request):
+        headers = {"Retry-After": formatdate(time.time() + 120, usegmt=True)}
+        return Reply({}, 429, headers) if request.path.endswith("/klines") else binance(request)
+
+    with exchange(answer) as (_, source), pytest.raises(RateLimited) as caught:
+        run(fetched(source))
+    assert caught.value.retry_after == pytest.approx(120, abs=30)
 
 
 @pytest.mark.parametrize(

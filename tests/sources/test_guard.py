@@ -18,6 +18,8 @@ from tradecache.errors import (
     UnknownSymbol,
 )
 from tradecache.sources import Guard, Retries, guarded
+from tradecache.sources.budget import OwnBudget
+from tradecache.sources.pace import Turn
 
 BARS = pd.DataFrame({"close": [1.0]})
 ASKED = ("AAPL", pd.Timestamp("2024-01-02"), pd.Timestamp("2024-01-03"), "1d")
@@ -150,6 +152,39 @@ def test_nobody_waits_for_hours():
         return waits, guard.requests
 
     assert run_at_once(work()) == ([3600, 3000], 1)
+
+
+@pytest.mark.parametrize("wait", [0, -5.0, float("nan"), float("inf")])
+def test_what_is_no_time_to_wait_holds_nobody(wait):
+    """A source that says nonsense about when to ask again holds back nobody but the one who was told."""
+
+    async def work():
+        provider = Provider(*[RateLimited(wait)] * 4)
+        guard = Guard(provider, retries=STEADY, monotonic=asyncio.get_running_loop().time)
+        await asyncio.gather(guard.fetch(*ASKED), return_exceptions=True)
+        before = virtual_time()
+        provider.outcomes = iter([])
+        assert await guard.fetch(*ASKED) is BARS
+        return virtual_time() - before
+
+    assert run_at_once(work()) == 0
+
+
+def test_the_budget_is_asked_again_while_one_waits():
+    """One who waits looks again each second: a place that was given back is taken soon."""
+
+    class Generous(OwnBudget):
+        async def take(self):
+            turn = await super().take()
+            return Turn(3600.0) if virtual_time() < 2.5 else turn
+
+    async def work():
+        provider = Provider()
+        guard = Guard(provider, budget=Generous(None, monotonic=virtual_time))
+        await guard.fetch(*ASKED)
+        return provider.begun
+
+    assert run_at_once(work()) == [3]
 
 
 def test_a_request_that_takes_too_long_is_given_up():

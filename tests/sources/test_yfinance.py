@@ -1,6 +1,8 @@
 """The real yfinance with its own HTTP client, through a proxy on the loopback that answers as Yahoo does."""
 
 import logging
+import time
+from email.utils import formatdate
 
 import pandas as pd
 import pytest
@@ -195,8 +197,22 @@ def test_absence_has_a_reason(asked, reply, reason):
 def test_too_many_requests_are_a_rate_limit(asked, everywhere):
     """HTTP 429 is `RateLimited`, never an absence: also where the very first question meets it."""
     limited = Reply("Too Many Requests", 429)
-    with pytest.raises(RateLimited, match="Too Many Requests"):
+    with pytest.raises(RateLimited, match="Too Many Requests") as caught:
         asked(yahoo(limited, limited if everywhere else None), symbol="LIMIT" if everywhere else "AAPL")
+    assert caught.value.retry_after is None
+
+
+@pytest.mark.parametrize("everywhere", [False, True], ids=["prices", "everything"])
+@pytest.mark.parametrize(
+    ("said", "wait"), [(lambda: "77", 77), (lambda: formatdate(time.time() + 120, usegmt=True), 120)],
+    ids=["seconds", "date"],
+)  # fmt: skip
+def test_how_long_yahoo_wants_to_be_left_alone_is_known(asked, said, wait, everywhere):
+    """`Retry-After` of a 429 comes with the error, though yfinance's own error does not hold it."""
+    limited = Reply("Too Many Requests", 429, {"Retry-After": said()})
+    with pytest.raises(RateLimited) as caught:
+        asked(yahoo(limited, limited if everywhere else None), symbol="ALONE" if everywhere else "AAPL")
+    assert caught.value.retry_after == pytest.approx(wait, abs=30)
 
 
 @pytest.mark.parametrize("times", range(3))

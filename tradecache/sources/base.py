@@ -67,7 +67,9 @@ class Traits:
         first: When the bars of a symbol and an interval begin; None: not known.
         merge_gap: Ranges that lie closer are fetched as one, and what is fresh between them again: worth it
             where a request costs much and bars little. Nothing is fetched again by default.
-        rate_limit: At most so many requests in so many seconds; None: no limit.
+        rate_limit: At most so many requests in so many seconds, of all processes; None: no limit.
+        budget: Under which name its requests are counted, together with those of all sources and processes
+            that say the same, who are held back together, too. None: the source's name; "": with nobody's.
         concurrency: At most so many requests at once.
         timeout: Seconds after which a request is given up.
         settle: How long after its end a bar may still change.
@@ -80,6 +82,7 @@ class Traits:
     first: Callable[[str, str], pd.Timestamp | None] = _unknown
     merge_gap: Callable[[str], pd.Timedelta] = _nothing
     rate_limit: tuple[int, float] | None = None
+    budget: str | None = None
     concurrency: int = 4
     timeout: float = 30.0
     settle: pd.Timedelta = SETTLE
@@ -97,6 +100,10 @@ class Traits:
             raise InvalidInput("timeout", self.timeout, "a positive number of seconds")
         if self.rate_limit is not None and not (self.rate_limit[0] >= 1 and self.rate_limit[1] > 0):
             raise InvalidInput("rate_limit", self.rate_limit, "(requests, seconds), both positive, or None")
+        if not isinstance(self.budget, (str, type(None))):
+            raise InvalidInput(
+                "budget", self.budget, "a name, None for the source's, or '' for nothing shared"
+            )
         if self.settle < pd.Timedelta(0):
             raise InvalidInput("settle", self.settle, "a Timedelta that is not negative")
 

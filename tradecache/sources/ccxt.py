@@ -18,6 +18,7 @@ from tradecache.errors import (
     UnknownSymbol,
 )
 from tradecache.sources.base import bar_length
+from tradecache.sources.retryafter import retry_after
 
 TIMEFRAMES = {"1wk": "1w", "1mo": "1M"}
 """What ccxt calls the intervals for which it has names of its own."""
@@ -30,7 +31,8 @@ EPOCH, MILLISECOND = pd.Timestamp(1970, 1, 1), pd.Timedelta(1, "ms")
 class CCXT:
     """Candles of one of the exchanges that ccxt knows, by ccxt's unified symbols, such as BTC/USDT.
 
-    ccxt itself keeps to the exchange's rate limit.
+    ccxt itself keeps to the exchange's rate limit in one process; `rate_limit`, which is the same one for
+    requests of the usual weight, has all processes keep to it together. `enableRateLimit=False` is for both.
 
     Args:
         exchange: The exchange's id in ccxt, such as "binance".
@@ -54,6 +56,7 @@ class CCXT:
         facts = _made(exchange, self._config)
         if not facts.has.get("fetchOHLCV"):
             raise InvalidInput("exchange", exchange, "an exchange with candles")
+        self.rate_limit = _rate_limit(facts)
         self._timeframes = tuple(facts.timeframes or ())
         self._longest = _longest(facts.features or {})
 
@@ -162,6 +165,15 @@ def _library() -> Any:
         raise MissingDependency("ccxt", "ccxt") from error
 
 
+def _rate_limit(facts: Any) -> tuple[int, float] | None:
+    """Return how many requests in how many seconds, about one, ccxt's milliseconds between two of them allow."""
+    if not facts.enableRateLimit or not facts.rateLimit:
+        return None
+    pause = facts.rateLimit / 1_000
+    requests = max(1, round(1 / pause))
+    return requests, round(requests * pause, 3)
+
+
 def _longest(features: Mapping[str, Any]) -> int:
     """Return how many candles a request may bring at most; some of an exchange's markets may bring fewer."""
     kinds = [kind for kind in features.values() if kind]
@@ -188,14 +200,8 @@ def _translated(client: Any, symbol: str) -> Iterator[None]:
     try:
         yield
     except (errors.RateLimitExceeded, errors.DDoSProtection) as error:
-        raise RateLimited(_wait(client.last_response_headers), reason=error) from error
+        raise RateLimited(retry_after(client.last_response_headers), reason=error) from error
     except errors.BadSymbol as error:
         raise UnknownSymbol(symbol, reason=error) from error
     except errors.BaseError as error:
         raise SourceUnavailable(f"{type(error).__name__}: {error}") from error
-
-
-def _wait(headers: Mapping[str, str] | None) -> float | None:
-    """Return the seconds that an exchange wants to be left alone, if its answer says so."""
-    said = {name.lower(): value for name, value in (headers or {}).items()}.get("retry-after", "")
-    return float(said) if said.isdecimal() else None

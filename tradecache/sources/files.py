@@ -35,6 +35,7 @@ class Files:
     """
 
     settle = pd.Timedelta(0)
+    budget = ""  # nobody is asked over a network
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,7 +21,10 @@ from tradecache.errors import (
     UnknownSymbol,
 )
 from tradecache.sources.base import Source, traits_of
-from tradecache.sources.pace import Pace
+from tradecache.sources.budget import Budget, OwnBudget
+
+LONGEST_NAP = 1.0  # seconds; what others were told, and places given back, are known soon
+LONGEST_HOLD = 7 * 86400.0  # seconds; exchanges ban for up to three days
 
 OURS = (AssertionError, AttributeError, ImportError, NameError, NotImplementedError, SyntaxError, TypeError)
 """Errors of the program, not of the provider: to ask again would not help, and would hide them."""
@@ -58,6 +62,7 @@ class Guard:
         source: Whom to ask.
         retries: How patiently.
         monotonic: Seconds of a clock that never runs backwards.
+        budget: Where its requests are counted; by default for this guard alone, by `monotonic`.
     """
 
     def __init__(
@@ -66,14 +71,14 @@ class Guard:
         *,
         retries: Retries | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        budget: Budget | None = None,
     ) -> None:
         self.source = source
         self.traits = traits_of(source)
         self.requests = 0
         """How often the source was asked, retries included."""
         self._retries = retries or Retries()
-        self._monotonic = monotonic
-        self._pace = Pace(self.traits.rate_limit)
+        self._budget = budget or OwnBudget(self.traits.rate_limit, monotonic=monotonic)
         self._places: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
     async def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> pd.DataFrame:
@@ -120,8 +125,8 @@ class Guard:
             except SourceError as error:
                 error.source = error.source or self.source.name
                 error.symbol = error.symbol or symbol
-                if isinstance(error, RateLimited) and error.retry_after is not None:
-                    self._pace.hold(self._monotonic() + error.retry_after)
+                if isinstance(error, RateLimited):
+                    await self._hold(error.retry_after)
                 raise
             except (TradeCacheError, *OURS):
                 raise
@@ -156,14 +161,17 @@ class Guard:
         Raises:
             RateLimited: When the provider wants to be left alone for longer than anybody would wait.
         """
-        may_begin = False
-        while not may_begin:
-            held = self._pace.held(self._monotonic())
-            if held > self._retries.patience:
-                raise RateLimited(held, source=self.source.name, symbol=symbol)
-            await asyncio.sleep(held)
-            await asyncio.sleep(self._pace.reserve(self._monotonic()))
-            may_begin = not self._pace.held(self._monotonic())  # another was told to wait meanwhile
+        turn = await self._budget.take()
+        while turn.wait:
+            if turn.is_hold and turn.wait > self._retries.patience:
+                raise RateLimited(turn.wait, source=self.source.name, symbol=symbol)
+            await asyncio.sleep(min(turn.wait, LONGEST_NAP))
+            turn = await self._budget.take()
+
+    async def _hold(self, seconds: float | None) -> None:
+        """Have nobody ask while the provider wants to be left alone, if it says for how long."""
+        if seconds is not None and math.isfinite(seconds) and seconds > 0:
+            await self._budget.hold(min(seconds, LONGEST_HOLD))
 
     def _place(self) -> contextlib.AbstractAsyncContextManager[Any]:
         """Return the places for requests at once: of this loop, for another may have run before it."""

@@ -15,6 +15,7 @@ class SampleData:
     name = "sample"
     calendar_for = "XNYS"
     adjusted = False
+    budget = ""  # nobody is asked over a network
     settle = pd.Timedelta(0)
 
     def first(self, symbol: str, interval: str) -> pd.Timestamp | None:  # noqa: ARG002 - there is one interval

@@ -40,6 +40,7 @@ class Synthetic:
 
     settle = pd.Timedelta(0)
     adjusted = True
+    budget = ""  # nobody is asked over a network
 
     def __init__(self, *, seed: int = 0, volatility: float = 0.015) -> None:
         if not 0 < volatility < 1:

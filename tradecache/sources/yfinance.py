@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import threading
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from tradecache.errors import (
     SourceUnavailable,
     UnknownSymbol,
 )
+from tradecache.sources.retryafter import retry_after
 
 DAYS = {"1m": 30, "2m": 60, "5m": 60, "15m": 60, "30m": 60, "60m": 730, "90m": 60, "1h": 730}
 """How far back Yahoo has intraday bars; longer ones it has from the beginning."""
@@ -51,9 +53,10 @@ class YFinance:
     Args:
         adjusted: Whether open, high, low and close are adjusted for dividends.
         session: A session of curl_cffi or requests for all requests; yfinance's own by default.
-        rate_limit: (requests, seconds); what yfinance's documentation recommends by default.
+        rate_limit: (requests, seconds), of all processes; what yfinance's documentation recommends by default.
     """
 
+    budget = "yfinance"  # whether prices are adjusted or not
     concurrency = 2
     timeout = 60.0  # a call may make several requests, for a cookie, a token and the time zone
     settle = pd.Timedelta(hours=4)  # volumes are edited late
@@ -161,7 +164,7 @@ def _meaning(yf: Any, ticker: Any, error: Exception) -> Exception:
     """Say in our errors what it means that yfinance raised one."""
     errors = yf.exceptions
     if isinstance(error, errors.YFRateLimitError):
-        return RateLimited(reason=error)
+        return RateLimited(_wait(error), reason=error)
     if isinstance(error, errors.YFPricesMissingError):
         return _absence(ticker, error)
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -172,6 +175,16 @@ def _meaning(yf: Any, ticker: Any, error: Exception) -> Exception:
     if status is not None:
         return SourceUnavailable(f"HTTP {status}")
     return SourceUnavailable(f"{type(error).__name__}: {error}")
+
+
+def _wait(error: BaseException) -> float | None:
+    """Return the seconds that Yahoo wants to be left alone, if its answer says so.
+
+    yfinance's error does not hold the answer, but the function that raised it still does.
+    """
+    said = [frame.f_locals.get("response") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    waits = [retry_after(getattr(response, "headers", None)) for response in said]
+    return next((wait for wait in reversed(waits) if wait is not None), None)
 
 
 def _absence(ticker: Any, error: Any) -> Exception:

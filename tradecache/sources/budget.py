@@ -1,0 +1,234 @@
+"""May a request to a provider begin, also in view of what other processes and machines ask of it?"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+
+from tradecache.credentials import SecretURL
+from tradecache.forks import fork_safe_lock
+from tradecache.settings import REDIS, Settings
+from tradecache.sources.base import Source, traits_of
+from tradecache.sources.budgetfile import FileBudget
+from tradecache.sources.pace import Limit, Pace, Turn
+
+if TYPE_CHECKING:
+    from tradecache.sources.budgetredis import RedisLink
+
+T = TypeVar("T")
+
+REST = 5.0  # seconds for which nothing is asked of what has failed
+NO_FILE = "requests cannot be counted in %s (%s), so that each process keeps to the rate limits by itself"
+NO_REDIS = "%s does not count requests (%s), so that each machine keeps to the rate limits by itself"
+
+log = logging.getLogger("tradecache")
+
+
+class Budget(Protocol):
+    """Counts the requests to one provider, and remembers when it wants to be left alone."""
+
+    async def take(self) -> Turn:
+        """Take a place for a request that begins now, or say how long to wait before asking again."""
+
+    async def hold(self, seconds: float) -> None:
+        """Let no request begin for so many seconds."""
+
+
+class Level(Budget, Protocol):
+    """A budget that is one of several which must all agree; it raises OSError where it cannot be had."""
+
+    async def give_back(self, turn: Turn) -> None:
+        """Give back a place that was taken, because the request does not begin."""
+
+
+class OwnBudget:
+    """The budget of this process alone, which never fails.
+
+    Args:
+        limit: (requests, seconds); None: no limit.
+        monotonic: Seconds of a clock that never runs backwards.
+    """
+
+    def __init__(self, limit: Limit, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._pace = Pace(limit)
+        self._monotonic = monotonic
+        self._alone = fork_safe_lock()
+
+    async def take(self) -> Turn:
+        """Take a place for a request that begins now, or say how long to wait before asking again."""
+        with self._alone:
+            return self._pace.take(self._monotonic())
+
+    def look(self) -> Turn:
+        """Say what `take` would say, and take nothing."""
+        with self._alone:
+            return self._pace.look(self._monotonic())
+
+    async def give_back(self, turn: Turn) -> None:
+        """Give back a place that was taken, because the request does not begin."""
+        with self._alone:
+            self._pace.give_back(turn.place)
+
+    async def hold(self, seconds: float) -> None:
+        """Let no request begin for so many seconds."""
+        with self._alone:
+            self._pace.hold(seconds, self._monotonic())
+
+
+class Outage:
+    """Whether something that may fail does: one warning each time that it begins, and then it is left alone.
+
+    Args:
+        warning: What to log, with two places: for what fails, and for why.
+        what: What fails.
+        monotonic: Seconds of a clock that never runs backwards.
+    """
+
+    def __init__(
+        self, warning: str, what: object, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._warning = warning
+        self._what = what
+        self._monotonic = monotonic
+        self._rests_until: float | None = None  # None: it works
+
+    async def tried(self, work: Callable[[], Awaitable[T]], *, otherwise: T) -> T:
+        """Return what came of some work; `otherwise` where it fails, or has failed within `REST` seconds."""
+        if self._rests_until is not None:
+            if self._monotonic() < self._rests_until:
+                return otherwise
+            self._rests_until = self._monotonic() + REST  # one tries it, and the others do not wait for that
+        try:
+            answer = await work()
+        except OSError as error:
+            self._begin(error)
+            return otherwise
+        self._end()
+        return answer
+
+    def _begin(self, error: OSError) -> None:
+        if self._rests_until is None:
+            log.warning(self._warning, self._what, error)
+        self._rests_until = self._monotonic() + REST
+
+    def _end(self) -> None:
+        if self._rests_until is not None:
+            log.info("requests are counted in %s again", self._what)
+        self._rests_until = None
+
+
+class Lenient:
+    """A budget that is passed over, as if it had room, while it cannot be had."""
+
+    def __init__(self, level: Level, outage: Outage) -> None:
+        self._level = level
+        self._outage = outage
+
+    async def take(self) -> Turn:
+        """Take a place, if there is somebody to ask for one."""
+        return await self._outage.tried(self._level.take, otherwise=Turn())
+
+    async def give_back(self, turn: Turn) -> None:
+        """Give back a place."""
+        await self._outage.tried(lambda: self._level.give_back(turn), otherwise=None)
+
+    async def hold(self, seconds: float) -> None:
+        """Let no request begin for so many seconds."""
+        await self._outage.tried(lambda: self._level.hold(seconds), otherwise=None)
+
+
+class SharedBudget:
+    """Several budgets that must all agree: all machines', then this machine's, then this process's.
+
+    The narrower ones count every request, whatever becomes of the wider ones, so that a limit which cannot
+    be shared any more is still kept by each machine, or else by each process. They are asked last, because a
+    server may take its time, and theirs is the moment in which the request really begins.
+
+    Args:
+        own: This process's.
+        wider: The others, the widest first.
+    """
+
+    def __init__(self, own: OwnBudget, wider: Sequence[Level]) -> None:
+        self._own = own
+        self._levels: list[Level] = [*wider, own]
+
+    async def take(self) -> Turn:
+        """Take a place with all of them, or with none of them."""
+        turn = self._own.look()
+        if turn.wait:
+            return turn  # without a question to anybody else
+        async with contextlib.AsyncExitStack() as taken:  # who is cancelled here has not begun
+            for number, level in enumerate(self._levels, start=1):
+                turn = await level.take()
+                if turn.is_hold:
+                    await _hold(self._levels[number:], turn.wait)  # which need not ask again
+                if turn.wait:
+                    return turn
+                taken.push_async_callback(level.give_back, turn)
+            taken.pop_all()
+        return Turn()
+
+    async def hold(self, seconds: float) -> None:
+        """Let no request begin for so many seconds."""
+        await _hold(reversed(self._levels), seconds)
+
+
+async def _hold(levels: Iterable[Level], seconds: float) -> None:
+    for level in levels:
+        await level.hold(seconds)
+
+
+class Budgets:
+    """The budgets of the providers that one cache asks.
+
+    Args:
+        folder: Where the processes of this machine count their requests.
+        url: The Redis or Valkey server in which all machines count theirs, if there is one.
+        monotonic: Seconds of a clock that never runs backwards.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        url: SecretURL | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = folder
+        self._monotonic = monotonic
+        self._file_outage = Outage(NO_FILE, folder, monotonic=monotonic)
+        self._link = None if url is None else _link(url)
+        self._redis_outage = Outage(NO_REDIS, url, monotonic=monotonic)
+
+    @classmethod
+    def configured(cls, settings: Settings) -> Self:
+        """Return the budgets that some settings ask for."""
+        servers = [url for url in (settings.team_url, settings.memory_url) if url and url.scheme in REDIS]
+        return cls(settings.budget_dir, url=servers[0] if servers else None)
+
+    def of(self, source: Source) -> Budget:
+        """Return the budget of a source, which all share that have one of the same name."""
+        traits = traits_of(source)
+        limit = traits.rate_limit
+        name = source.name if traits.budget is None else traits.budget
+        own = OwnBudget(limit, monotonic=self._monotonic)
+        if not name:
+            return own
+        wider = [Lenient(FileBudget(self._folder, name, limit), self._file_outage)]
+        if self._link is not None:
+            wider.insert(0, Lenient(self._link.budget(name, limit), self._redis_outage))
+        return SharedBudget(own, wider)
+
+    async def close(self) -> None:
+        """Close the connections to the server."""
+        if self._link is not None:
+            await self._link.close()
+
+
+def _link(url: SecretURL) -> "RedisLink":
+    from tradecache.sources.budgetredis import RedisLink  # where there is a server, for what it costs
+
+    return RedisLink(url)
