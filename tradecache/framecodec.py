@@ -11,8 +11,9 @@ from key_value.aio.protocols.key_value import AsyncKeyValue
 from key_value.aio.wrappers.base import BaseWrapper
 from pydantic_core import to_json
 
-from tradecache.errors import TradeCacheError
+from tradecache.errors import InvalidInput, TradeCacheError
 from tradecache.stores.arrow import as_table, decode_frame, write_table
+from tradecache.stores.names import checked_keys
 from tradecache.stores.values import FRAME, normal_value
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class FrameCodec(BaseWrapper):
         ttl: SupportsFloat | None = None,
     ) -> None:
         """Store values, their frames encoded."""
+        if len(checked_keys(keys)) != len(values):
+            raise InvalidInput("values", f"{len(values)} values for {len(keys)} keys", "as many as the keys")
         encoded = [self._encoded(value, collection, key) for key, value in zip(keys, values, strict=True)]
         await self.key_value.put_many(keys, encoded, collection=collection, ttl=ttl)
 
