@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import re
 import struct
 import tempfile
 
@@ -64,10 +65,8 @@ def contents(server):
     for key in server.keys("*"):
         value = server.get(key)
         whole += key + value
-        for part in value.split(b'"'):
-            if len(part) > 100:
-                for alphabet in (b"+/", b"-_"):
-                    whole += base64.b64decode(part[: len(part) // 4 * 4], altchars=alphabet)
+        for part in re.findall(rb"[A-Za-z0-9+/_-]{100,}", value):
+            whole += base64.b64decode(part[: len(part) // 4 * 4].translate(bytes.maketrans(b"-_", b"+/")))
     return whole
 
 
