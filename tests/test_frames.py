@@ -58,6 +58,7 @@ RATES = {
     "requests": "int64",
     "memory": "float64",
     "disk": "float64",
+    "team": "float64",
     "source": "float64",
     "none": "float64",
     "error": "float64",

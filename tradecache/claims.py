@@ -104,8 +104,8 @@ class RedisClaims:
         await self._run(_RELEASE, name, holder)
 
     async def _run(self, script: str, name: str, *values: str) -> None:
-        answer: Awaitable[object] = self._client().eval(script, 1, self._prefix + name, *values)
-        await answer
+        client = self._client()
+        await client.register_script(script)(keys=[self._prefix + name], args=values)
 
 
 @asynccontextmanager
