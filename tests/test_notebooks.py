@@ -27,11 +27,11 @@ def code_of(path: Path) -> list[str]:
     return [cell.source for cell in read(path).cells if cell.cell_type == "code"]
 
 
-def test_there_are_five():
-    """Each of the five notebooks that the README names is there, and no other."""
+def test_there_are_six():
+    """Each of the six notebooks that the README names is there, and no other."""
     named = re.findall(r"\]\(notebooks/(\w+)\.ipynb\)", (FOLDER.parent / "README.md").read_text())
     assert named == NAMES
-    assert len(NAMES) == 5
+    assert len(NAMES) == 6
 
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=NAMES)

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any
+from typing import Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from tradecache.bridge import in_background
@@ -81,6 +81,12 @@ class MetricsServer:
         """Close the port in a forked child, which would hold it as long as it lives, and never answer."""
         self.stop()
         self._listener.socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         """Say where it is."""

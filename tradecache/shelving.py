@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from tradecache.claims import Claims, claimed
@@ -19,6 +20,7 @@ T = TypeVar("T")
 log = logging.getLogger("tradecache")
 
 PATIENCE = 5.0  # seconds for an answer; a source is asked instead then
+TO_KEEP = 4  # times as long as for an answer: there may be much to keep
 
 
 class Place(NamedTuple):
@@ -65,7 +67,8 @@ class Shelving:
         missing = list(ranges)
         for place in self._places:
             if missing:
-                found += await self._tried(place, lambda shelf: shelf.ask(series, missing)) or []  # noqa: B023 - called at once
+                ask = partial(_asked, series=series, ranges=missing)
+                found += await self._tried(place, ask, patience=self._patience) or []
                 missing = _without(ranges, found)
         return sorted(found, key=lambda piece: piece.start)
 
@@ -73,7 +76,9 @@ class Shelving:
         """Have each shelf keep final pieces; what one does not take is logged."""
         for place in self._places:
             if pieces:
-                await self._tried(place, lambda shelf: shelf.keep(series, pieces))
+                await self._tried(
+                    place, lambda shelf: shelf.keep(series, pieces), patience=TO_KEEP * self._patience
+                )
 
     @asynccontextmanager
     async def alone(self, series: Series) -> AsyncIterator[None]:
@@ -108,13 +113,15 @@ class Shelving:
             self._outages[place.shelf.name].failed(error)
             await self._renewed(place)
 
-    async def _tried(self, place: Place, work: Callable[[Shelf], Awaitable[T]]) -> T | None:
+    async def _tried(
+        self, place: Place, work: Callable[[Shelf], Awaitable[T]], *, patience: float
+    ) -> T | None:
         """Return what a shelf answers; None while it is away."""
         shelf, outage = place.shelf, self._outages[place.shelf.name]
         if not outage.may_try():
             return None
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(patience):
                 answer = await work(shelf)
         except NotStorable as error:
             log.warning("%s does not take bars: %s", shelf.name, error)
@@ -125,6 +132,10 @@ class Shelving:
             return None
         outage.went_well()
         return answer
+
+
+async def _asked(shelf: Shelf, *, series: Series, ranges: Sequence[Range]) -> list[Piece]:
+    return await shelf.ask(series, ranges)
 
 
 def _without(ranges: Sequence[Range], pieces: Sequence[Piece]) -> list[Range]:
