@@ -24,6 +24,7 @@ ASKING = Retries(attempts=3, first=0.05, longest=0.5, jitter=0.05, patience=10)
 KEEPING = Retries(attempts=10, first=0.1, longest=5, jitter=0.2, patience=60)
 """How patiently a write is tried again: a server may be started anew meanwhile."""
 WRITE_FACTOR = 10  # a write may take so many times as long as a question
+LONGEST = 100_000  # seconds; PostgreSQL counts a limit's milliseconds in 32 bits
 T = TypeVar("T")
 
 
@@ -73,7 +74,7 @@ class Archive:
         zone: str = "UTC",
         calendar: str | None = None,
         name: str | None = None,
-        timeout: float = 30.0,  # noqa: ASYNC109 - a trait of a source, too
+        timeout: float = 30.0,
         retries: Retries = KEEPING,
     ) -> None:
         self._url = checked_url("url", url, ["postgresql"])
@@ -149,7 +150,9 @@ class Archive:
 
     def _shelf(self) -> Tables:
         if self._tables is None:
-            raise InvalidInput("archive", self.name, "an Archive without columns=; a table of your own is only read")
+            raise InvalidInput(
+                "archive", self.name, "an Archive without columns=; a table of your own is only read"
+            )
         return self._tables
 
     async def _read(self, work: Callable[[Session], T]) -> T:
@@ -160,10 +163,10 @@ class Archive:
         return await self._database.run(work, mode=WRITE, limit=limit, retries=self._retries)
 
 
-def _checked_timeout(seconds: float) -> float:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 1e6:  # noqa: PLR2004
-        raise InvalidInput("timeout", seconds, "a positive number of seconds up to 1,000,000")
-    return float(seconds)
+def _checked_timeout(seconds: object) -> float:
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds <= LONGEST:
+        return float(seconds)
+    raise InvalidInput("timeout", seconds, f"a positive number of seconds up to {LONGEST:,}")
 
 
 def _micros(moment: pd.Timestamp) -> int:

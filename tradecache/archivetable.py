@@ -9,13 +9,25 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from tradecache.archiveform import TIMES, Form, Rows, extras_of, form_of, numbers_of, rows_of
+from tradecache.archiveform import (
+    TIMES,
+    Form,
+    Numbers,
+    Rows,
+    extras_of,
+    form_of,
+    numbers_of,
+    packed_columns,
+    rows_of,
+    unpacked,
+)
 from tradecache.barframes import COLUMNS
 from tradecache.database import NAME_BYTES, Session, columns_of, moment, quoted, setting
 from tradecache.errors import InvalidInput, NotStorable
+from tradecache.intervals import interval_of
 from tradecache.segments import Series, rows_between
 from tradecache.shelves import Piece
-from tradecache.timeline import Range, Segment, Timeline, clipped, merged
+from tradecache.timeline import Range, Segment, Timeline, cut, merged
 
 log = logging.getLogger("tradecache")
 
@@ -31,8 +43,11 @@ BARS_COLUMNS = f"""{TEXTS}, timestamp timestamptz NOT NULL, {NUMBERS}, extra jso
 COVERAGE_COLUMNS = f"""{TEXTS}, "start" timestamptz NOT NULL, "end" timestamptz NOT NULL,
     outcome text NOT NULL, fetched_at timestamptz NOT NULL, form text,
     PRIMARY KEY (symbol, interval, source, "start")"""
-HYPERTABLE = "SELECT create_hypertable($1::regclass, 'timestamp', chunk_time_interval => INTERVAL '1 year')::text"
+HYPERTABLE = (
+    "SELECT create_hypertable($1::regclass, 'timestamp', chunk_time_interval => INTERVAL '1 year')::text"
+)
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text"
+PARTS, PART_ROWS = 4, 100_000  # of a large read, which several of the server's processes may share
 STAGED = "tradecache_staged"
 
 
@@ -111,7 +126,9 @@ class Tables:
         return found if found and columns_of(session, self.coverage) else None
 
     def _make_tables(self, session: Session) -> None:
-        is_timescale = session.ask("SELECT 1 AS one FROM pg_extension WHERE extname = $1", "timescaledb").num_rows
+        is_timescale = session.ask(
+            "SELECT 1 AS one FROM pg_extension WHERE extname = $1", "timescaledb"
+        ).num_rows
         divided = "" if is_timescale else "PARTITION BY RANGE (timestamp)"
         is_new = not columns_of(session, self.bars)
         session.run(f"CREATE TABLE IF NOT EXISTS {self.bars} ({BARS_COLUMNS}) {divided}")
@@ -120,7 +137,9 @@ class Tables:
             session.ask(HYPERTABLE, self.bars)
 
     def _lacking_years(self, session: Session, years: Iterable[int]) -> list[int]:
-        kinds = session.ask("SELECT relkind::text AS kind FROM pg_class WHERE oid = to_regclass($1)", self.bars)
+        kinds = session.ask(
+            "SELECT relkind::text AS kind FROM pg_class WHERE oid = to_regclass($1)", self.bars
+        )
         if kinds.column("kind").to_pylist() != ["p"]:
             return []
         query = """SELECT relname::text AS name FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
@@ -153,10 +172,28 @@ class Tables:
 
     def _rows(self, session: Session, series: Series, within: Range, forms: Iterable[Form]) -> Rows:
         extras = sorted({name for form in forms for name in form.extras})
-        settings = _settled(session, extras)
-        columns = ", ".join(["timestamp", *COLUMNS, *(f"extra->>{each}" for each in settings)])
+        if not extras:
+            labels, numbers = self._packed(session, series, within)
+            return Rows(labels, numbers, {}, interval=series.interval)
+        texts = [f"extra->>{each}" for each in _settled(session, extras)]
+        columns = ", ".join(["timestamp", *COLUMNS, *texts])
         found = session.read(f"SELECT {columns} FROM {self.bars} WHERE {SERIES} AND {_between(within)}")
-        return Rows(found, extras=extras, interval=series.interval)
+        labels, *numbers = (
+            numbers_of(each, "int64" if n == 0 else "float64") for n, each in enumerate(found.columns[:6])
+        )
+        return Rows(
+            labels, numbers, dict(zip(extras, found.columns[6:], strict=True)), interval=series.interval
+        )
+
+    def _packed(self, session: Session, series: Series, within: Range) -> tuple[Numbers, list[Numbers]]:
+        start, end = within
+        bars = (end - start) // interval_of(series.interval).microseconds
+        parts = cut([within], -(-(end - start) // min(PARTS, 1 + bars // PART_ROWS)))
+        queries = [
+            f"SELECT {number}, {packed_columns()} FROM {self.bars} WHERE {SERIES} AND {_between(part)}"
+            for number, part in enumerate(parts)
+        ]
+        return unpacked(session.read(" UNION ALL ".join(queries)))
 
     def _known(self, session: Session, within: Range) -> list[Known]:
         """Return the rows of the coverage that overlap a range, in order."""
@@ -219,7 +256,9 @@ class Tables:
         names = [f"c{number}" for number in range(len(kinds))]
         columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, kinds, strict=True))
         session.run(f"CREATE TEMPORARY TABLE {STAGED} ({columns}) ON COMMIT DROP")
-        tables = [pa.table([*rows_of(frame).columns, *extras_of(frame, extras)], names=names) for frame in frames]
+        tables = [
+            pa.table([*rows_of(frame).columns, *extras_of(frame, extras)], names=names) for frame in frames
+        ]
         session.write(STAGED, pa.concat_tables(tables), is_temporary=True)
         plain, others = names[: 1 + len(COLUMNS)], names[1 + len(COLUMNS) :]
         settings = _settled(session, [name for name, _ in extras.columns])
@@ -270,7 +309,11 @@ def _joined(rows: Iterable[Known], *, of_one_time: bool = False) -> list[Known]:
     result: list[Known] = []
     for row in rows:
         last = result[-1] if result else None
-        is_same = last is not None and (last.end, last.outcome, last.form) == (row.start, row.outcome, row.form)
+        is_same = last is not None and (last.end, last.outcome, last.form) == (
+            row.start,
+            row.outcome,
+            row.form,
+        )
         if last is not None and is_same and not (of_one_time and last.fetched_at != row.fetched_at):
             result[-1] = last._replace(end=row.end, fetched_at=max(last.fetched_at, row.fetched_at))
         else:
@@ -282,7 +325,9 @@ def _painted(known: Sequence[Known], pieces: Sequence[Piece]) -> tuple[list[Know
     """Return what is seen of what was known, and of new pieces, where the later one hides the earlier one."""
     old = {f"0 {number}": each for number, each in enumerate(known)}
     new = {f"1 {number:9}": each for number, each in enumerate(pieces)}  # of one time, the new one is seen
-    segments = [Segment(each.start, each.end, each.fetched_at, None, key) for key, each in (old | new).items()]
+    segments = [
+        Segment(each.start, each.end, each.fetched_at, None, key) for key, each in (old | new).items()
+    ]
     spans = [(span, span.segment.key) for span in Timeline(segments).spans(0) if span.segment is not None]
     kept = [old[key]._replace(start=span.start, end=span.end) for span, key in spans if key in old]
     return kept, [Seen(span.start, span.end, new[key], None) for span, key in spans if key in new]

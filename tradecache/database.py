@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 PLACES = 4  # connections at once, of one process
 CONNECT = 10  # seconds in which a server has to let us in
-BATCH = 8192  # rows that go over the wire while the next ones are made ready; all at once takes a fifth longer
+BATCH = (
+    8192  # rows that go over the wire while the next ones are made ready; all at once takes a fifth longer
+)
 NAME_BYTES = 63  # which PostgreSQL cuts longer names to, without a word
 PASSING = ("08", "57P", "40001", "40P01", "53300")
 """How the codes begin of what passes: lost connections, shutdowns, deadlocks, too many connections."""
@@ -76,13 +78,13 @@ class Session:
         calls = [f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(names))]
         self.ask(f"SELECT {', '.join(calls)}", *pairs)
 
-    def write(self, table: str, rows: pa.Table, *, schema: str | None = None, is_temporary: bool = False) -> None:
+    def write(
+        self, table: str, rows: pa.Table, *, schema: str | None = None, is_temporary: bool = False
+    ) -> None:
         """Append rows to a table, by COPY."""
         self._go_on()
         batches = rows.to_reader(max_chunksize=BATCH)
-        self._cursor.adbc_ingest(
-            table, batches, mode="append", db_schema_name=schema, temporary=is_temporary
-        )
+        self._cursor.adbc_ingest(table, batches, mode="append", db_schema_name=schema, temporary=is_temporary)
 
     def _go_on(self) -> None:
         if self.is_given_up:
@@ -169,9 +171,7 @@ class Database:
             self._places = (loop, asyncio.Semaphore(PLACES))
         return self._places[1]
 
-    def _transact(
-        self, work: Callable[[Session], T], mode: str, limit: float, sessions: list[Session]
-    ) -> T:
+    def _transact(self, work: Callable[[Session], T], mode: str, limit: float, sessions: list[Session]) -> T:
         """Do the work between BEGIN and COMMIT; where it fails, the connection goes, and all of it with it."""
         fault: Exception
         try:
@@ -179,7 +179,9 @@ class Database:
             with _dropped_on_error(connection), connection.cursor() as cursor:
                 session = Session(cursor)
                 sessions.append(session)
-                session.run(f"BEGIN {mode}; SET LOCAL statement_timeout = {round(limit * 1000)}")
+                session.run(
+                    f"BEGIN {mode}; SET LOCAL statement_timeout = {round(limit * 1000)}; SET LOCAL jit = off"
+                )
                 result = work(session)
                 session.run("COMMIT")
             self._give_back(connection)
@@ -195,7 +197,8 @@ class Database:
             self._idle, self._pid = [], os.getpid()
         with contextlib.suppress(IndexError):  # several threads take from it
             return self._idle.pop()
-        return driver().connect(_link(self._url), autocommit=True)
+        made: Connection = driver().connect(_link(self._url), autocommit=True)
+        return made
 
     def _give_back(self, connection: "Connection") -> None:
         self._idle.append(connection)
@@ -255,7 +258,7 @@ def driver() -> Any:
     return found
 
 
-def quoted(name: str, *, field: str) -> str:
+def quoted(name: object, *, field: str) -> str:
     """Return a name as SQL has to be given it, whatever it holds.
 
     Raises:
@@ -264,10 +267,9 @@ def quoted(name: str, *, field: str) -> str:
     >>> print(quoted('my "own" prices', field="table"))
     "my ""own"" prices"
     """
-    is_name = isinstance(name, str) and name.isprintable()
-    if not is_name or not 0 < len(name.encode()) <= NAME_BYTES:
-        raise InvalidInput(field, name, f"a name of 1 to {NAME_BYTES} printable bytes")
-    return '"' + name.replace('"', '""') + '"'
+    if isinstance(name, str) and name.isprintable() and 0 < len(name.encode()) <= NAME_BYTES:
+        return '"' + name.replace('"', '""') + '"'
+    raise InvalidInput(field, name, f"a name of 1 to {NAME_BYTES} printable bytes")
 
 
 def setting(name: str) -> str:
@@ -312,6 +314,9 @@ def _secrets_of(url: SecretURL) -> Sequence[str]:
     text = url.get_secret_value()
     parts = urlsplit(text)
     hidden = urlsplit(without_secrets(text))
-    passwords = [parts.password or "", *(value for _, value in set(parse_qsl(parts.query)) - set(parse_qsl(hidden.query)))]
+    passwords = [
+        parts.password or "",
+        *(value for _, value in set(parse_qsl(parts.query)) - set(parse_qsl(hidden.query))),
+    ]
     found = {text, _link(url), *passwords, *map(unquote, passwords)} - {""}
     return sorted(found, key=len, reverse=True)

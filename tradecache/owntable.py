@@ -36,11 +36,19 @@ class OwnTable:
     """
 
     def __init__(
-        self, table: str, schema: str | None, columns: Mapping[str, str | None], *, interval: str | None, zone: str
+        self,
+        table: str,
+        schema: str | None,
+        columns: Mapping[str, str | None],
+        *,
+        interval: str | None,
+        zone: str,
     ) -> None:
         self.table = table
         self._schema = schema
-        self._relation = ("" if schema is None else quoted(schema, field="schema") + ".") + quoted(table, field="table")
+        self._relation = ("" if schema is None else quoted(schema, field="schema") + ".") + quoted(
+            table, field="table"
+        )
         self.interval = None if interval is None else interval_of(interval).text
         self._columns = _checked_columns(columns, has_interval=self.interval is None)
         self._zone = _checked_zone(zone)
@@ -61,7 +69,7 @@ class OwnTable:
         label, (first, last) = self._times(kinds, kind, edges)
         numbers = ", ".join(self._number(name, kinds) for name in COLUMNS)
         at = self._named("timestamp")
-        where = f"{self._same(kind)} AND {at} >= {first} AND {at} < {last}"
+        where = f"{self._same()} AND {at} >= {first} AND {at} < {last}"
         found = session.read(f"SELECT {label}, {numbers} FROM {self._relation} WHERE {where}")
         if not len(found):
             self._check_absence(session, symbol, label, edges)
@@ -71,7 +79,7 @@ class OwnTable:
     def _named(self, field: str) -> str:
         return quoted(str(self._columns[field]), field="columns")
 
-    def _same(self, kind: Interval) -> str:
+    def _same(self) -> str:
         """Return the condition that says of what the bars are."""
         symbol = f"{self._named('symbol')}::text = {setting('symbol')}"
         if self.interval is not None:
@@ -85,14 +93,22 @@ class OwnTable:
         is_whole = field == "volume" and kinds[name] in WHOLE
         return f"{self._named(field)}::{'bigint' if is_whole else 'double precision'}"
 
-    def _times(self, kinds: Mapping[str, str], kind: Interval, edges: tuple[int, int]) -> tuple[str, list[str]]:
+    def _times(
+        self, kinds: Mapping[str, str], kind: Interval, edges: tuple[int, int]
+    ) -> tuple[str, list[str]]:
         """Return SQL for the label of a bar, and for the edges, such that an index on the column serves."""
-        name, of_column, zone = self._named("timestamp"), kinds[str(self._columns["timestamp"])], setting("zone")
+        name, of_column, zone = (
+            self._named("timestamp"),
+            kinds[str(self._columns["timestamp"])],
+            setting("zone"),
+        )
         naive = [f"({moment(edge)} AT TIME ZONE 'UTC')" for edge in edges]
         if kind.is_intraday and of_column == "timestamptz":
             return name, [moment(edge) for edge in edges]
         if kind.is_intraday:
-            return f"({name} AT TIME ZONE {zone})", [f"({moment(edge)} AT TIME ZONE {zone})" for edge in edges]
+            return f"({name} AT TIME ZONE {zone})", [
+                f"({moment(edge)} AT TIME ZONE {zone})" for edge in edges
+            ]
         if of_column == "timestamptz":
             return f"({name} AT TIME ZONE {zone})", [f"({edge} AT TIME ZONE {zone})" for edge in naive]
         return f"{name}::timestamp", naive
@@ -143,7 +159,7 @@ def _checked_columns(columns: Mapping[str, str | None], *, has_interval: bool) -
         if field not in fields:
             raise InvalidInput("columns", field, f"names for {', '.join(fields)}")
         if name is not None or field != "volume":
-            quoted(name, field=f"columns[{field!r}]")  # type: ignore[arg-type]  # None is refused
+            quoted(name, field=f"columns[{field!r}]")
     return {field: columns.get(field, field) for field in fields}
 
 
@@ -158,7 +174,9 @@ def _frame(found: pa.Table, kind: Interval) -> pd.DataFrame:
     labels, *numbers = found.columns
     index = index_of(numbers_of(labels, "int64"), kind.is_intraday)
     columns: dict[str, Any] = {
-        name: numbers_of(column, "int64" if pa.types.is_integer(column.type) and not column.null_count else "float64")
+        name: numbers_of(
+            column, "int64" if pa.types.is_integer(column.type) and not column.null_count else "float64"
+        )
         for name, column in zip(COLUMNS, numbers, strict=True)
     }
     return pd.DataFrame(columns, index=index, copy=False)
