@@ -8,7 +8,7 @@ import pandas as pd
 import xxhash
 from pydantic import SecretStr
 
-from tradecache.archivetable import Tables, years_of
+from tradecache.archivetable import Tables, answers_of, years_of
 from tradecache.credentials import checked_url
 from tradecache.database import READ, WRITE, Database, Session
 from tradecache.errors import InvalidInput
@@ -115,16 +115,18 @@ class Archive:
         cannot hold so that the same frame would come back are left out, with a line in the log that says why.
 
         Raises:
-            SourceUnavailable: When the server cannot be reached, fails, or takes too long; nothing was kept.
+            SourceUnavailable: When the server cannot be reached, fails, or takes too long; nothing was kept, or,
+                where only the answer was lost, all.
             InvalidInput: When there is another table of that name, or this reads a table of your own.
         """
         tables = self._shelf()
         if not pieces:
             return
-        years = years_of(pieces)
+        answers = answers_of(series, pieces)
+        years = years_of(answers)
         if await self._read(partial(tables.lacking, years=years)):
             await self._write(partial(tables.make, years=years))
-        await self._write(partial(tables.keep, series=series, pieces=pieces))
+        await self._write(partial(tables.keep, series=series, answers=answers))
 
     async def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> pd.DataFrame:
         """Return the bars of a table of your own that lie in [start, end).
@@ -170,4 +172,4 @@ def _checked_timeout(seconds: object) -> float:
 
 
 def _micros(moment: pd.Timestamp) -> int:
-    return int(moment.as_unit("us").value)
+    return int(moment.as_unit("us").to_datetime64().astype("int64"))

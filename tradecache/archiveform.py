@@ -67,8 +67,8 @@ def form_of(frame: pd.DataFrame, *, interval: str, start: int, end: int) -> Form
         raise NotStorable("its columns have no plain names, each of them once")
     for number, name in enumerate(names):
         _check_column(name, frame.iloc[:, number])
-    if len(names) > MOST:
-        raise NotStorable(f"it has {len(names)} columns, more than {MOST}")
+    if not 0 < len(names) <= MOST:
+        raise NotStorable(f"it has {len(names)} columns, and not 1 to {MOST}")
     return Form(tuple((name, str(dtype)) for name, dtype in zip(names, frame.dtypes, strict=True)))
 
 

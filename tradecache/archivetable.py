@@ -61,13 +61,20 @@ class Known(NamedTuple):
     form: str | None
 
 
+class Answer(NamedTuple):
+    """A piece that is to be kept, and whether it can be; its form is None where it has no bars."""
+
+    piece: Piece
+    form: Form | None
+    is_kept: bool
+
+
 class Seen(NamedTuple):
-    """A part of a new piece that nothing newer hides; the form is None where it has no bars."""
+    """A part of an answer that nothing newer hides."""
 
     start: int
     end: int
-    piece: Piece
-    form: Form | None
+    answer: Answer
 
 
 class Tables:
@@ -208,20 +215,20 @@ class Tables:
         outcomes, forms = found.column(2).to_pylist(), found.column(4).to_pylist()
         return sorted(map(Known, starts, ends, outcomes, fetched, forms))
 
-    def keep(self, session: Session, series: Series, pieces: Sequence[Piece]) -> None:
-        """Keep pieces where nothing newer is there; whoever keeps of this series meanwhile has to wait."""
+    def keep(self, session: Session, series: Series, answers: Sequence[Answer]) -> None:
+        """Keep answers where nothing newer is there; whoever keeps of this series meanwhile has to wait."""
         session.settle(**series._asdict())
         session.ask(LOCK, "\x1f".join([self.bars, *series]))
-        within = min(piece.start for piece in pieces), max(piece.end for piece in pieces)
+        within = min(each.piece.start for each in answers), max(each.piece.end for each in answers)
         known = self._known(session, within)
-        old, new = _painted(known, pieces)
+        old, new = _painted(known, answers)
         if not new:
             return
-        fitting = _fitting(series, new)
-        self._write_coverage(session, series, known, [*old, *map(_known_of, fitting)], within)
+        kept = [each for each in new if each.answer.is_kept]
+        self._write_coverage(session, series, known, [*old, *map(_known_of, kept)], within)
         for edges in merged((each.start, each.end) for each in new):
             session.run(f"DELETE FROM {self.bars} WHERE {SERIES} AND {_between(edges)}")
-        self._write_bars(session, series, [each for each in fitting if each.form is not None])
+        self._write_bars(session, series, [each for each in kept if each.answer.form is not None])
 
     def _write_coverage(
         self, session: Session, series: Series, known: Sequence[Known], now: Sequence[Known], within: Range
@@ -242,7 +249,7 @@ class Tables:
     def _write_bars(self, session: Session, series: Series, filled: Sequence[Seen]) -> None:
         by_extras = sorted(filled, key=lambda each: _extras(each).text())
         for extras, group in groupby(by_extras, key=_extras):
-            frames = [rows_between(_frame(each), each.start, each.end) for each in group]
+            frames = [rows_between(_frame(each.answer), each.start, each.end) for each in group]
             frames = [frame for frame in frames if len(frame)]
             if frames and extras.columns:
                 self._write_staged(session, extras, frames)
@@ -268,12 +275,30 @@ class Tables:
         session.run(f"INSERT INTO {self.bars} ({into}) SELECT {values} FROM {STAGED}; DROP TABLE {STAGED}")
 
 
-def years_of(pieces: Iterable[Piece]) -> list[int]:
-    """Return the years of which pieces have bars, in order."""
-    years: set[int] = set()
+def answers_of(series: Series, pieces: Iterable[Piece]) -> list[Answer]:
+    """Return pieces with their forms; those whose bars would come back as others are not to be kept."""
+    result = []
     for piece in pieces:
-        if piece.frame is not None and len(piece.frame):
-            labels = piece.frame.index.asi8  # type: ignore[attr-defined]
+        try:
+            result.append(Answer(piece, _form(series, piece), is_kept=True))
+        except NotStorable as error:
+            log.warning("%s: bars are not archived, %s", " ".join(series), error)
+            result.append(Answer(piece, None, is_kept=False))
+    return result
+
+
+def _form(series: Series, piece: Piece) -> Form | None:
+    if piece.frame is None or not len(piece.frame):
+        return None
+    return form_of(piece.frame, interval=series.interval, start=piece.start, end=piece.end)
+
+
+def years_of(answers: Iterable[Answer]) -> list[int]:
+    """Return the years of which there are bars to keep, in order."""
+    years: set[int] = set()
+    for answer in answers:
+        if answer.form is not None:
+            labels = _frame(answer).index.asi8  # type: ignore[attr-defined]
             first, last = labels[[0, -1]].view("M8[us]").astype("M8[Y]")
             edges = np.arange(first, last + 2).astype("M8[us]").astype("int64")
             filled = np.flatnonzero(np.diff(labels.searchsorted(edges)))
@@ -321,46 +346,31 @@ def _joined(rows: Iterable[Known], *, of_one_time: bool = False) -> list[Known]:
     return result
 
 
-def _painted(known: Sequence[Known], pieces: Sequence[Piece]) -> tuple[list[Known], list[Seen]]:
-    """Return what is seen of what was known, and of new pieces, where the later one hides the earlier one."""
+def _painted(known: Sequence[Known], answers: Sequence[Answer]) -> tuple[list[Known], list[Seen]]:
+    """Return what is seen of what was known, and of new answers, where the later one hides the earlier one."""
     old = {f"0 {number}": each for number, each in enumerate(known)}
-    new = {f"1 {number:9}": each for number, each in enumerate(pieces)}  # of one time, the new one is seen
-    segments = [
-        Segment(each.start, each.end, each.fetched_at, None, key) for key, each in (old | new).items()
-    ]
+    new = {f"1 {number:9}": each for number, each in enumerate(answers)}  # of one time, the new one is seen
+    said: dict[str, Known | Piece] = {**old, **{key: each.piece for key, each in new.items()}}
+    segments = [Segment(each.start, each.end, each.fetched_at, None, key) for key, each in said.items()]
     spans = [(span, span.segment.key) for span in Timeline(segments).spans(0) if span.segment is not None]
     kept = [old[key]._replace(start=span.start, end=span.end) for span, key in spans if key in old]
-    return kept, [Seen(span.start, span.end, new[key], None) for span, key in spans if key in new]
-
-
-def _fitting(series: Series, new: Sequence[Seen]) -> list[Seen]:
-    """Return the parts with their forms, without those whose frame would come back as another one."""
-    result = []
-    for each in new:
-        frame, piece = each.piece.frame, each.piece
-        try:
-            form = None
-            if frame is not None and len(frame):
-                form = form_of(frame, interval=series.interval, start=piece.start, end=piece.end)
-            result.append(each._replace(form=form))
-        except NotStorable as error:
-            log.warning("%s: bars are not archived, %s", " ".join(series), error)
-    return result
+    return kept, [Seen(span.start, span.end, new[key]) for span, key in spans if key in new]
 
 
 def _known_of(seen: Seen) -> Known:
-    form = None if seen.form is None else seen.form.text()
-    return Known(seen.start, seen.end, seen.piece.outcome, seen.piece.fetched_at, form)
+    piece, form, _ = seen.answer
+    return Known(seen.start, seen.end, piece.outcome, piece.fetched_at, None if form is None else form.text())
 
 
-def _frame(seen: Seen) -> pd.DataFrame:
-    if seen.piece.frame is None:
-        raise AssertionError
-    return seen.piece.frame
+def _frame(answer: Answer) -> pd.DataFrame:
+    if answer.piece.frame is None:
+        raise AssertionError  # it has a form
+    return answer.piece.frame
 
 
 def _extras(seen: Seen) -> Form:
-    return Form(()) if seen.form is None else Form(tuple(seen.form.extras.items()))
+    form = seen.answer.form
+    return Form(()) if form is None else Form(tuple(form.extras.items()))
 
 
 def _of_series(series: Series, table: pa.Table) -> pa.Table:

@@ -49,12 +49,18 @@ class Lost(Exception):
     """Raised where the connection was lost, or anything else went wrong that may pass."""
 
 
+class Caller:
+    """Who waits for some work, or does so no more."""
+
+    waits = True
+
+
 class Session:
     """One transaction on one connection, of one thread; it stops between two statements once nobody waits."""
 
-    def __init__(self, cursor: "Cursor") -> None:
+    def __init__(self, cursor: "Cursor", caller: Caller) -> None:
         self._cursor = cursor
-        self.is_given_up = False
+        self._caller = caller
 
     def run(self, sql: str) -> None:
         """Run statements that have no values and no result."""
@@ -87,7 +93,7 @@ class Session:
         self._cursor.adbc_ingest(table, batches, mode="append", db_schema_name=schema, temporary=is_temporary)
 
     def _go_on(self) -> None:
-        if self.is_given_up:
+        if not self._caller.waits:
             raise Lost("nobody waits any more")
 
 
@@ -154,15 +160,14 @@ class Database:
         return f"<Database {without_secrets(self._url.get_secret_value())}>"
 
     async def _once(self, work: Callable[[Session], T], mode: str, limit: float) -> T:
-        sessions: list[Session] = []
+        caller = Caller()
         try:
             async with asyncio.timeout(limit), self._place():
-                return await in_thread(self._transact, work, mode, limit, sessions)
+                return await in_thread(self._transact, work, mode, limit, caller)
         except TimeoutError:
             raise SourceUnavailable(f"no answer within {limit:g} s", source=self.name) from None
         finally:
-            for session in sessions:
-                session.is_given_up = True
+            caller.waits = False
 
     def _place(self) -> asyncio.Semaphore:
         """Return the places for work at once: of this loop, for another may have run before it."""
@@ -171,19 +176,18 @@ class Database:
             self._places = (loop, asyncio.Semaphore(PLACES))
         return self._places[1]
 
-    def _transact(self, work: Callable[[Session], T], mode: str, limit: float, sessions: list[Session]) -> T:
+    def _transact(self, work: Callable[[Session], T], mode: str, limit: float, caller: Caller) -> T:
         """Do the work between BEGIN and COMMIT; where it fails, the connection goes, and all of it with it."""
         fault: Exception
         try:
             connection = self._connection()
             with _dropped_on_error(connection), connection.cursor() as cursor:
-                session = Session(cursor)
-                sessions.append(session)
+                session = Session(cursor, caller)
                 session.run(
                     f"BEGIN {mode}; SET LOCAL statement_timeout = {round(limit * 1000)}; SET LOCAL jit = off"
                 )
                 result = work(session)
-                session.run("COMMIT")
+                session.run("COMMIT" if mode == WRITE else "ROLLBACK")
             self._give_back(connection)
         except driver().Error as error:
             fault = self._fault(error, limit)
