@@ -21,7 +21,7 @@ from servers import PostgresServer, binary
 
 import tradecache as tc
 from tradecache.archive import Archive
-from tradecache.archivetable import answers_of, years_of
+from tradecache.archivecoverage import answers_of, years_of
 from tradecache.credentials import SecretURL
 from tradecache.errors import InvalidInput, NoBars, SourceUnavailable, UnknownSymbol
 from tradecache.segments import Series
@@ -909,7 +909,7 @@ def test_columns_may_have_any_name(make, postgres_server, table):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"table": "nowhere"}, r"table is 'nowhere', but must be one of .*{table}"),
+        ({"table": "nowhere"}, r"table is 'nowhere', but must be one of mine$"),
         ({"columns": {"close": "px"}}, r"columns\['close'\] is 'px', but must be a column of table {table}: ticker, day, o, h, l, px_close, vol"),
         ({"columns": {"close": "ticker"}}, r"columns\['close'\] is 'ticker', but must be a column of type int2 or .*; it is text"),
         ({"columns": {"timestamp": "vol"}}, r"columns\['timestamp'\] is 'vol', but must be a column of type date or timestamp or timestamptz"),
@@ -926,7 +926,8 @@ def test_what_is_asked_of_a_table_that_it_does_not_have(prices, postgres_server,
     )
     if archive is None:
         prices("date", "2024-01-02")
-        archive = Archive(postgres_server.url, columns={}, interval="1d", schema="public", **options)
+        postgres_server.run(f"CREATE SCHEMA {table}_s; CREATE VIEW {table}_s.mine AS SELECT * FROM {table}")
+        archive = Archive(postgres_server.url, columns={}, interval="1d", schema=f"{table}_s", **options)
     with pytest.raises(InvalidInput, match=said.format(table=table)):
         fetched(archive)
     run(archive.close())

@@ -8,7 +8,8 @@ import pandas as pd
 import xxhash
 from pydantic import SecretStr
 
-from tradecache.archivetable import Tables, answers_of, years_of
+from tradecache.archivecoverage import answers_of, years_of
+from tradecache.archivetable import Tables
 from tradecache.credentials import checked_url
 from tradecache.database import READ, WRITE, Database, Session
 from tradecache.errors import InvalidInput

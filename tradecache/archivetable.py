@@ -1,21 +1,18 @@
 """Which tables hold an archive, and how are they made, read and written?"""
 
-import logging
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from tradecache.archivecoverage import Answer, Known, Seen, joined, painted
 from tradecache.archiveform import (
     TIMES,
     Form,
     Numbers,
     Rows,
     extras_of,
-    form_of,
     numbers_of,
     packed_columns,
     rows_of,
@@ -23,13 +20,11 @@ from tradecache.archiveform import (
 )
 from tradecache.barframes import COLUMNS
 from tradecache.database import NAME_BYTES, Session, columns_of, moment, quoted, setting
-from tradecache.errors import InvalidInput, NotStorable
+from tradecache.errors import InvalidInput
 from tradecache.intervals import interval_of
-from tradecache.segments import Series, rows_between
+from tradecache.segments import Series
 from tradecache.shelves import Piece
-from tradecache.timeline import Range, Segment, Timeline, cut, merged
-
-log = logging.getLogger("tradecache")
+from tradecache.timeline import Range, cut, merged
 
 KEY = Series._fields
 SUFFIX_BYTES = len("_coverage")  # what the names of the other tables have after that of the first
@@ -49,32 +44,6 @@ HYPERTABLE = (
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text"
 PARTS, PART_ROWS = 4, 100_000  # of a large read, which several of the server's processes may share
 STAGED = "tradecache_staged"
-
-
-class Known(NamedTuple):
-    """A row of the coverage: what is known of one range; the form is None where there are no bars."""
-
-    start: int
-    end: int
-    outcome: str
-    fetched_at: int
-    form: str | None
-
-
-class Answer(NamedTuple):
-    """A piece that is to be kept, and whether it can be; its form is None where it has no bars."""
-
-    piece: Piece
-    form: Form | None
-    is_kept: bool
-
-
-class Seen(NamedTuple):
-    """A part of an answer that nothing newer hides."""
-
-    start: int
-    end: int
-    answer: Answer
 
 
 class Tables:
@@ -169,7 +138,7 @@ class Tables:
         return [piece for each in ranges for piece in self._ask_one(session, series, each)]
 
     def _ask_one(self, session: Session, series: Series, asked: Range) -> list[Piece]:
-        known = [_within(each, asked) for each in _joined(self._known(session, asked))]
+        known = [_within(each, asked) for each in joined(self._known(session, asked))]
         forms = {each.form: Form.of(each.form) for each in known if each.form is not None}
         filled = [each for each in known if each.form is not None]
         if not filled:
@@ -221,11 +190,11 @@ class Tables:
         session.ask(LOCK, "\x1f".join([self.bars, *series]))
         within = min(each.piece.start for each in answers), max(each.piece.end for each in answers)
         known = self._known(session, within)
-        old, new = _painted(known, answers)
+        old, new = painted(known, answers)
         if not new:
             return
         kept = [each for each in new if each.answer.is_kept]
-        self._write_coverage(session, series, known, [*old, *map(_known_of, kept)], within)
+        self._write_coverage(session, series, known, [*old, *(each.known for each in kept)], within)
         for edges in merged((each.start, each.end) for each in new):
             session.run(f"DELETE FROM {self.bars} WHERE {SERIES} AND {_between(edges)}")
         self._write_bars(session, series, [each for each in kept if each.answer.form is not None])
@@ -236,7 +205,7 @@ class Tables:
         if known:
             edges = f'"start" >= {moment(known[0].start)} AND "start" < {moment(within[1])}'
             session.run(f"DELETE FROM {self.coverage} WHERE {SERIES} AND {edges}")
-        rows = _joined(sorted(now), of_one_time=True)
+        rows = joined(sorted(now), of_one_time=True)
         if not rows:
             return
         starts, ends, outcomes, fetched, forms = (list(column) for column in zip(*rows, strict=True))
@@ -247,9 +216,9 @@ class Tables:
         session.write(f"{self.table}_coverage", table, schema=self.schema)
 
     def _write_bars(self, session: Session, series: Series, filled: Sequence[Seen]) -> None:
-        by_extras = sorted(filled, key=lambda each: _extras(each).text())
-        for extras, group in groupby(by_extras, key=_extras):
-            frames = [rows_between(_frame(each.answer), each.start, each.end) for each in group]
+        by_extras = sorted(filled, key=lambda each: each.extras.text())
+        for extras, group in groupby(by_extras, key=lambda each: each.extras):
+            frames = [each.bars for each in group]
             frames = [frame for frame in frames if len(frame)]
             if frames and extras.columns:
                 self._write_staged(session, extras, frames)
@@ -275,37 +244,6 @@ class Tables:
         session.run(f"INSERT INTO {self.bars} ({into}) SELECT {values} FROM {STAGED}; DROP TABLE {STAGED}")
 
 
-def answers_of(series: Series, pieces: Iterable[Piece]) -> list[Answer]:
-    """Return pieces with their forms; those whose bars would come back as others are not to be kept."""
-    result = []
-    for piece in pieces:
-        try:
-            result.append(Answer(piece, _form(series, piece), is_kept=True))
-        except NotStorable as error:
-            log.warning("%s: bars are not archived, %s", " ".join(series), error)
-            result.append(Answer(piece, None, is_kept=False))
-    return result
-
-
-def _form(series: Series, piece: Piece) -> Form | None:
-    if piece.frame is None or not len(piece.frame):
-        return None
-    return form_of(piece.frame, interval=series.interval, start=piece.start, end=piece.end)
-
-
-def years_of(answers: Iterable[Answer]) -> list[int]:
-    """Return the years of which there are bars to keep, in order."""
-    years: set[int] = set()
-    for answer in answers:
-        if answer.form is not None:
-            labels = _frame(answer).index.asi8  # type: ignore[attr-defined]
-            first, last = labels[[0, -1]].view("M8[us]").astype("M8[Y]")
-            edges = np.arange(first, last + 2).astype("M8[us]").astype("int64")
-            filled = np.flatnonzero(np.diff(labels.searchsorted(edges)))
-            years.update((filled + 1970 + first.astype("int64")).tolist())
-    return sorted(years)
-
-
 def _settled(session: Session, names: Sequence[str]) -> list[str]:
     """Return SQL that stands for names of other columns, which no SQL is made of."""
     if names:
@@ -327,50 +265,6 @@ def _piece(known: Known, rows: Rows, forms: dict[str, Form]) -> Piece:
     if frame is not None and not len(frame):  # a part of a range between two of its bars
         return Piece(known.start, known.end, "no_trades", None, known.fetched_at)
     return Piece(known.start, known.end, known.outcome, frame, known.fetched_at)
-
-
-def _joined(rows: Iterable[Known], *, of_one_time: bool = False) -> list[Known]:
-    """Return rows in order with neighbours joined that say the same, so that bars kept one by one are one piece."""
-    result: list[Known] = []
-    for row in rows:
-        last = result[-1] if result else None
-        is_same = last is not None and (last.end, last.outcome, last.form) == (
-            row.start,
-            row.outcome,
-            row.form,
-        )
-        if last is not None and is_same and not (of_one_time and last.fetched_at != row.fetched_at):
-            result[-1] = last._replace(end=row.end, fetched_at=max(last.fetched_at, row.fetched_at))
-        else:
-            result.append(row)
-    return result
-
-
-def _painted(known: Sequence[Known], answers: Sequence[Answer]) -> tuple[list[Known], list[Seen]]:
-    """Return what is seen of what was known, and of new answers, where the later one hides the earlier one."""
-    old = {f"0 {number}": each for number, each in enumerate(known)}
-    new = {f"1 {number:9}": each for number, each in enumerate(answers)}  # of one time, the new one is seen
-    said: dict[str, Known | Piece] = {**old, **{key: each.piece for key, each in new.items()}}
-    segments = [Segment(each.start, each.end, each.fetched_at, None, key) for key, each in said.items()]
-    spans = [(span, span.segment.key) for span in Timeline(segments).spans(0) if span.segment is not None]
-    kept = [old[key]._replace(start=span.start, end=span.end) for span, key in spans if key in old]
-    return kept, [Seen(span.start, span.end, new[key]) for span, key in spans if key in new]
-
-
-def _known_of(seen: Seen) -> Known:
-    piece, form, _ = seen.answer
-    return Known(seen.start, seen.end, piece.outcome, piece.fetched_at, None if form is None else form.text())
-
-
-def _frame(answer: Answer) -> pd.DataFrame:
-    if answer.piece.frame is None:
-        raise AssertionError  # it has a form
-    return answer.piece.frame
-
-
-def _extras(seen: Seen) -> Form:
-    form = seen.answer.form
-    return Form(()) if form is None else Form(tuple(form.extras.items()))
 
 
 def _of_series(series: Series, table: pa.Table) -> pa.Table:
