@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Self
 
+import psutil
 import pytest
 
 PATIENCE = 30  # seconds for a server to begin to answer
@@ -148,6 +149,14 @@ class PostgresServer(Server):
         """Whether it takes connections: it listens before it does."""
         ready = [binary("pg_isready"), "-q", "-h", LOCAL, "-p", str(self.port)]
         return subprocess.run(ready, check=False).returncode == 0
+
+    def send(self, number: int) -> None:
+        """Send a signal to all of its processes, each of which leads a group of its own."""
+        if self.process is not None and self.process.poll() is None:
+            main = psutil.Process(self.process.pid)
+            for each in [main, *main.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.send_signal(number)
 
     def run(self, sql: str) -> str:
         """Run SQL and return what it prints."""

@@ -19,7 +19,7 @@ from tradecache.framecodec import FrameCodec
 from tradecache.redisclient import redis_client, redis_faults, redis_store
 from tradecache.servers import Connected, Connection
 from tradecache.settings import Settings
-from tradecache.shelving import Place, Shelving
+from tradecache.shelving import PATIENCE, Place, Shelving
 from tradecache.stack import keyring_of, sealed_by
 from tradecache.stores.local import LocalStore
 from tradecache.stores.safenames import SafeNames
@@ -39,10 +39,11 @@ S3_OPTIONS = (
     "aws_session_token",
 )
 TABLE = "tradecache_team"
+LONGEST_NAME = 100
 
 
 def shelving_of(settings: Settings, *, clock: Clock, team: AsyncKeyValue | None = None) -> Shelving:
-    """Return the shelves that `settings` name, or with `team` a store that was passed in.
+    """Return the shelves that `settings` name, the team's (or `team`, a store that was passed in) before the archive.
 
     Raises:
         InvalidInput: For a URL that names nothing.
@@ -53,7 +54,15 @@ def shelving_of(settings: Settings, *, clock: Clock, team: AsyncKeyValue | None 
         places.append(_team(team, settings, clock=clock, name=f"the team's {type(team).__name__}"))
     elif settings.team_url is not None:
         places.append(_team_at(settings.team_url, settings, clock=clock))
+    if settings.archive_url is not None:
+        places.append(_archive(settings.archive_url))
     return Shelving(places)
+
+
+def _archive(url: SecretURL) -> Place:
+    from tradecache.archive import Archive
+
+    return Place(Archive(url, name=f"the archive at {url}"[:LONGEST_NAME], timeout=PATIENCE))
 
 
 def _team_at(url: SecretURL, settings: Settings, *, clock: Clock) -> Place:
