@@ -2,18 +2,17 @@
 
 import binascii
 import logging
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 from key_value.aio.protocols.key_value import AsyncKeyValue
-from key_value.aio.wrappers.base import BaseWrapper
 from pydantic_core import to_json
 
-from tradecache.errors import InvalidInput, TradeCacheError
+from tradecache.errors import TradeCacheError
 from tradecache.stores.arrow import as_table, decode_frame, write_table
-from tradecache.stores.names import checked_keys
+from tradecache.stores.mapped import Address, Mapped
 from tradecache.stores.values import FRAME, normal_value
 
 if TYPE_CHECKING:
@@ -29,11 +28,12 @@ SEALED = "__sealed_arrow__"
 """The same where that file is encrypted."""
 
 
-class FrameCodec(BaseWrapper):
+class FrameCodec(Mapped):
     """Lets any store, and any wrapper around it, take values with a DataFrame under "frame".
 
     What comes back is equal to what was put, types and the index's unit included. What cannot be read as a frame is a
-    logged miss.
+    logged miss. A frame that Arrow has no type for is NotStorable, and a value under a key that is not on the ring
+    an UnknownKey.
 
     Args:
         key_value: The store.
@@ -42,68 +42,10 @@ class FrameCodec(BaseWrapper):
     """
 
     def __init__(self, key_value: AsyncKeyValue, *, ring: "Keyring | None" = None) -> None:
-        self.key_value = key_value
+        super().__init__(key_value)
         self._ring = ring
 
-    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
-        """Return a value, with its frame."""
-        return self._decoded(await self.key_value.get(key, collection=collection), collection, key)
-
-    async def get_many(
-        self, keys: Sequence[str], *, collection: str | None = None
-    ) -> list[dict[str, Any] | None]:
-        """Return values, in order."""
-        found = await self.key_value.get_many(keys, collection=collection)
-        return [self._decoded(value, collection, key) for key, value in zip(keys, found, strict=True)]
-
-    async def ttl(
-        self, key: str, *, collection: str | None = None
-    ) -> tuple[dict[str, Any] | None, float | None]:
-        """Return a value and the seconds it has left."""
-        value, left = await self.key_value.ttl(key, collection=collection)
-        return self._decoded(value, collection, key), left
-
-    async def ttl_many(
-        self, keys: Sequence[str], *, collection: str | None = None
-    ) -> list[tuple[dict[str, Any] | None, float | None]]:
-        """Return values and the seconds they have left, in order."""
-        found = await self.key_value.ttl_many(keys, collection=collection)
-        return [
-            (self._decoded(value, collection, key), left)
-            for key, (value, left) in zip(keys, found, strict=True)
-        ]
-
-    async def put(
-        self,
-        key: str,
-        value: Mapping[str, Any],
-        *,
-        collection: str | None = None,
-        ttl: SupportsFloat | None = None,
-    ) -> None:
-        """Store a value, its frame encoded.
-
-        Raises:
-            NotStorable: When Arrow has no type for a column.
-        """
-        encoded = self._encoded(value, collection, key)
-        await self.key_value.put(key, encoded, collection=collection, ttl=ttl)
-
-    async def put_many(
-        self,
-        keys: Sequence[str],
-        values: Sequence[Mapping[str, Any]],
-        *,
-        collection: str | None = None,
-        ttl: SupportsFloat | None = None,
-    ) -> None:
-        """Store values, their frames encoded."""
-        if len(checked_keys(keys)) != len(values):
-            raise InvalidInput("values", f"{len(values)} values for {len(keys)} keys", "as many as the keys")
-        encoded = [self._encoded(value, collection, key) for key, value in zip(keys, values, strict=True)]
-        await self.key_value.put_many(keys, encoded, collection=collection, ttl=ttl)
-
-    def _encoded(self, value: Mapping[str, Any], collection: str | None, key: str) -> dict[str, Any]:
+    def into(self, value: Mapping[str, Any], address: Address) -> dict[str, Any]:
         """Return a value with its frame as text."""
         normal, _ = normal_value(value)
         if not isinstance(normal.get(FRAME), pd.DataFrame):
@@ -113,27 +55,25 @@ class FrameCodec(BaseWrapper):
             return {**normal, ARROW: _text(content)}
         from tradecache.stores.cipher import sealed
 
-        return {**normal, SEALED: _text(sealed(content, self._ring.first, _place(collection, key, normal)))}
+        return {**normal, SEALED: _text(sealed(content, self._ring.first, _bound(address, normal)))}
 
-    def _decoded(
-        self, value: Mapping[str, Any] | None, collection: str | None, key: str
-    ) -> dict[str, Any] | None:
-        """Return a value with its frame as a DataFrame; None for none, and for what is no frame of ours."""
-        if value is None or not {ARROW, SEALED} & value.keys():
-            return None if value is None else dict(value)
+    def out(self, value: dict[str, Any], address: Address) -> dict[str, Any] | None:
+        """Return a value with its frame as a DataFrame; None for what is no frame of ours."""
+        if not {ARROW, SEALED} & value.keys():
+            return value
         rest = dict(value)
         try:
             frame = (
                 decode_frame(bytearray(_bytes(rest.pop(ARROW))))
                 if self._ring is None
-                else self._opened(rest, collection, key)
+                else self._opened(rest, address)
             )
         except (*UNREADABLE, KeyError, TypeError, ValueError, OSError) as error:
-            log.warning("%r holds no frame of ours: %s", key, _reason(error))
+            log.warning("%r holds no frame of ours: %s", address[1], _reason(error))
             return None
         return {**rest, FRAME: frame}
 
-    def _opened(self, rest: dict[str, Any], collection: str | None, key: str) -> pd.DataFrame:
+    def _opened(self, rest: dict[str, Any], address: Address) -> pd.DataFrame:
         """Return the frame of a value, of which `rest` is left then.
 
         Raises:
@@ -145,7 +85,7 @@ class FrameCodec(BaseWrapper):
         assert self._ring is not None  # noqa: S101 - told to the type checker
         content = _bytes(rest.pop(SEALED))
         rest.pop(FRAME, None)
-        return decode_frame(opened(content, self._ring, _place(collection, key, rest)))
+        return decode_frame(opened(content, self._ring, _bound(address, rest)))
 
 
 def arrow_bytes(frame: pd.DataFrame) -> pa.Buffer:
@@ -155,11 +95,11 @@ def arrow_bytes(frame: pd.DataFrame) -> pa.Buffer:
     return sink.getvalue()
 
 
-def _place(collection: str | None, key: str, rest: Mapping[str, Any]) -> bytes:
+def _bound(address: Address, rest: Mapping[str, Any]) -> bytes:
     """Return what a frame is bound to: where it is, and what stands beside it."""
     from tradecache.stores.cipher import belonging_to
 
-    return belonging_to(collection or "", key, to_json(dict(sorted(rest.items()))))
+    return belonging_to(*address, to_json(dict(sorted(rest.items()))))
 
 
 def _text(content: Any) -> str:
