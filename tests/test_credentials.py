@@ -69,6 +69,9 @@ def test_what_is_no_key(wrong):
         ("team_url", "postgres:secretword"),
         ("team_url", "file:"),
         ("archive_url", "redis://:secretword@host"),
+        ("archive_url", "postgresql://me:12/secretword@host/db"),
+        ("memory_url", "redis://:77#secretword@host/0"),
+        ("memory_url", "redis://:77?secretword@host/0"),
         ("archive_url", "postgresql:///db"),
     ],
 )

@@ -38,11 +38,13 @@ def without_secrets(url: str) -> str:
     'redis://me:***@host:6379/0'
     """
     parts = urlsplit(url)
+    if _is_cut(url):
+        return f"{parts.scheme}://***"
     who, at, where = parts.netloc.rpartition("@")
     name, colon, _ = who.partition(":")
     shown = [(key, "***" if _is_secret(key) else value) for key, value in parse_qsl(parts.query)]
     netloc = f"{name}{':***' if colon else ''}{at}{where}"
-    return parts._replace(netloc=netloc, query=urlencode(shown, safe="*:/")).geturl()
+    return parts._replace(netloc=netloc, query=urlencode(shown, safe="*:/"), fragment="").geturl()
 
 
 def checked_url(field: str, value: object, schemes: Sequence[str]) -> SecretURL:
@@ -60,6 +62,10 @@ def checked_url(field: str, value: object, schemes: Sequence[str]) -> SecretURL:
         port = parts.port
     except ValueError:  # which would show it
         raise InvalidInput(field, SHOWN, allowed + ", with a port of at most 65535") from None
+    if _is_cut(text):
+        raise InvalidInput(
+            field, without_secrets(text), allowed + ", its password quoted (urllib.parse.quote)"
+        )
     is_complete = parts.netloc or parts.path if parts.scheme == "file" else parts.hostname
     if parts.scheme not in schemes or not is_complete or port == 0:
         raise InvalidInput(field, without_secrets(text), allowed)
@@ -82,6 +88,12 @@ def checked_key(value: object) -> SecretKey:
     if not is_key:
         raise InvalidInput("encryption_key", SHOWN, allowed)
     return SecretKey(text)
+
+
+def _is_cut(url: str) -> bool:
+    """Whether a password that was not quoted ends the host's part too early."""
+    parts = urlsplit(url)
+    return "@" in parts.path + parts.query + parts.fragment
 
 
 def _is_secret(name: str) -> bool:

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 PATIENCE = 0.25  # seconds for an answer, or a connection; a healthy server takes a thousandth of it
+SCHEMES = {"valkey": "redis", "valkeys": "rediss"}  # redis-py knows the server by its older name only
 CONNECTIONS = 32  # for more at once wait for one; the client's own pool would raise
 
 
-def redis_client(url: SecretURL, *, patience: float = PATIENCE) -> "Redis":
+def redis_client(url: SecretURL, *, patience: float = PATIENCE, connections: int = CONNECTIONS) -> "Redis":
     """Return a client of redis-py for a URL `redis://`, `rediss://`, `valkey://` or `valkeys://`.
 
-    It never tries again by itself, and gives up after `patience` seconds.
+    It connects when it is first asked something, never tries again by itself, and gives up after `patience` seconds.
 
     Raises:
         MissingDependency: Without the extra `redis`.
@@ -31,20 +32,23 @@ def redis_client(url: SecretURL, *, patience: float = PATIENCE) -> "Redis":
     except ImportError as error:
         raise MissingDependency("redis", "redis") from error
     options: dict[str, Any] = {
-        "max_connections": CONNECTIONS,
+        "protocol": 2,  # which older servers speak, too
+        "max_connections": connections,
         "timeout": None,  # for a free connection: those before us have a limit of their own
         "socket_timeout": patience,
         "socket_connect_timeout": patience,
         "retry": Retry(NoBackoff(), 0),
         "decode_responses": True,
     }
-    text = url.get_secret_value().replace("valkey", "redis", 1)
+    text = url.get_secret_value()
+    text = SCHEMES.get(url.scheme, url.scheme) + text[len(url.scheme) :]
     try:
         int(urlsplit(text).path.strip("/") or 0)  # else redis-py would take database 0
         pool = BlockingConnectionPool.from_url(text, **options)
-    except ValueError as error:
-        allowed = f"one with a number as its database, and options that redis-py takes ({error})"
-        raise InvalidInput("memory_url or team_url", str(url), allowed) from None
+        pool.make_connection()  # type: ignore[no-untyped-call]  # looks at the options, and does not connect
+    except (TypeError, ValueError) as error:  # whose words might show a password
+        allowed = f"a URL that redis-py takes, with a number as its database ({type(error).__name__})"
+        raise InvalidInput("url", str(url), allowed) from None
     return Redis.from_pool(pool)
 
 

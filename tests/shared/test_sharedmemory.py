@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -389,6 +390,20 @@ class TestTrustMark:
 
         assert mark.stamp() != before
         assert mark.stamp() == TrustMark(tmp_path).stamp()
+
+    def test_that_cannot_be_written(self, tmp_path):
+        """Where it cannot be written, older copies do not count for who has renewed it, and nothing raises."""
+        mark = TrustMark(tmp_path)
+        before = mark.stamp()
+        shutil.rmtree(tmp_path)
+
+        mark.renew()
+
+        assert not mark.trusts(before)
+        assert mark.trusts(mark.stamp())
+        tmp_path.mkdir()
+        mark.renew()
+        assert not TrustMark(tmp_path).trusts(before)
 
     def test_without_a_folder(self):
         """Copies of a store without a folder always count."""

@@ -1,7 +1,6 @@
 """May a request to a provider begin, also in view of what other processes and machines ask of it?"""
 
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from tradecache.credentials import SecretURL
 from tradecache.forks import fork_safe_lock
+from tradecache.outage import Outage
 from tradecache.settings import REDIS, Settings
 from tradecache.sources.base import Source, traits_of
 from tradecache.sources.budgetfile import FileBudget
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from tradecache.sources.budgetredis import RedisLink
 
 T = TypeVar("T")
-
-REST = 5.0  # seconds for which nothing is asked of what has failed
-NO_FILE = "requests cannot be counted in %s (%s), so that each process keeps to the rate limits by itself"
-NO_REDIS = "%s does not count requests (%s), so that each machine keeps to the rate limits by itself"
-
-log = logging.getLogger("tradecache")
 
 
 class Budget(Protocol):
@@ -77,48 +71,6 @@ class OwnBudget:
             self._pace.hold(seconds, self._monotonic())
 
 
-class Outage:
-    """Whether something that may fail does: one warning each time that it begins, and then it is left alone.
-
-    Args:
-        warning: What to log, with two places: for what fails, and for why.
-        what: What fails.
-        monotonic: Seconds of a clock that never runs backwards.
-    """
-
-    def __init__(
-        self, warning: str, what: object, *, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._warning = warning
-        self._what = what
-        self._monotonic = monotonic
-        self._rests_until: float | None = None  # None: it works
-
-    async def tried(self, work: Callable[[], Awaitable[T]], *, otherwise: T) -> T:
-        """Return what came of some work; `otherwise` where it fails, or has failed within `REST` seconds."""
-        if self._rests_until is not None:
-            if self._monotonic() < self._rests_until:
-                return otherwise
-            self._rests_until = self._monotonic() + REST  # one tries it, and the others do not wait for that
-        try:
-            answer = await work()
-        except OSError as error:
-            self._begin(error)
-            return otherwise
-        self._end()
-        return answer
-
-    def _begin(self, error: OSError) -> None:
-        if self._rests_until is None:
-            log.warning(self._warning, self._what, error)
-        self._rests_until = self._monotonic() + REST
-
-    def _end(self) -> None:
-        if self._rests_until is not None:
-            log.info("requests are counted in %s again", self._what)
-        self._rests_until = None
-
-
 class Lenient:
     """A budget that is passed over, as if it had room, while it cannot be had."""
 
@@ -128,15 +80,26 @@ class Lenient:
 
     async def take(self) -> Turn:
         """Take a place, if there is somebody to ask for one."""
-        return await self._outage.tried(self._level.take, otherwise=Turn())
+        return await self._tried(self._level.take, otherwise=Turn())
 
     async def give_back(self, turn: Turn) -> None:
         """Give back a place."""
-        await self._outage.tried(lambda: self._level.give_back(turn), otherwise=None)
+        await self._tried(lambda: self._level.give_back(turn), otherwise=None)
 
     async def hold(self, seconds: float) -> None:
         """Let no request begin for so many seconds."""
-        await self._outage.tried(lambda: self._level.hold(seconds), otherwise=None)
+        await self._tried(lambda: self._level.hold(seconds), otherwise=None)
+
+    async def _tried(self, work: Callable[[], Awaitable[T]], *, otherwise: T) -> T:
+        if not self._outage.may_try():
+            return otherwise
+        try:
+            answer = await work()
+        except OSError as error:
+            self._outage.failed(error)
+            return otherwise
+        self._outage.went_well()
+        return answer
 
 
 class SharedBudget:
@@ -181,6 +144,9 @@ async def _hold(levels: Iterable[Level], seconds: float) -> None:
         await level.hold(seconds)
 
 
+ALONE = "each {} keeps to the rate limits by itself"
+
+
 class Budgets:
     """The budgets of the providers that one cache asks.
 
@@ -199,9 +165,11 @@ class Budgets:
     ) -> None:
         self._folder = folder
         self._monotonic = monotonic
-        self._file_outage = Outage(NO_FILE, folder, monotonic=monotonic)
         self._link = None if url is None else _link(url)
-        self._redis_outage = Outage(NO_REDIS, url, monotonic=monotonic)
+        self._file_outage, self._redis_outage = (
+            Outage(f"the count of requests {where}", instead=ALONE.format(who), monotonic=monotonic)
+            for where, who in ((f"in {folder}", "process"), (f"at {url}", "machine"))
+        )
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:

@@ -4,22 +4,17 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import Any
 
-from tradecache.bridge import on_private_loop
+from tradecache.bridge import PerLoop, on_private_loop
 from tradecache.credentials import SecretURL
-from tradecache.errors import InvalidInput, MissingDependency
+from tradecache.redisclient import redis_client
 from tradecache.sources.pace import Limit, Turn
 from tradecache.stores.payloads import safe_name
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
 
 PATIENCE = 0.25  # seconds for the server to take a connection, or to answer
 LOOK = 1.0  # seconds between two questions whether a provider without a limit wants to be left alone
 CONNECTIONS = 8
-SCHEMES = {"valkey": "redis", "valkeys": "rediss"}  # redis-py knows the server by its older name only
 MICROS, MILLIS = 1_000_000, 1_000
 
 # A sorted set holds the microseconds at which the last requests began, by the server's own clock; where that
@@ -75,8 +70,8 @@ class RedisLink:
 
     def __init__(self, url: SecretURL) -> None:
         self._url = url
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
-        _made(url)
+        redis_client(url)  # which refuses what is no URL of a server
+        self._clients = PerLoop(lambda: redis_client(url, patience=PATIENCE, connections=CONNECTIONS))
 
     def budget(self, provider: str, limit: Limit) -> "RedisBudget":
         """Return the budget of one provider."""
@@ -92,8 +87,7 @@ class RedisLink:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._clients:
-            await on_private_loop(self._close)
+        await on_private_loop(self._close)
 
     def __repr__(self) -> str:
         """Show where the server is."""
@@ -104,17 +98,14 @@ class RedisLink:
 
         try:
             async with asyncio.timeout(2 * PATIENCE):  # a connection and an answer
-                return await self._client().register_script(script)(keys=keys, args=arguments)
+                return await self._clients.here().register_script(script)(keys=keys, args=arguments)
         except TimeoutError:
             raise TimeoutError(f"no answer within {2 * PATIENCE:g} s") from None
         except RedisError as error:
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
 
-    def _client(self) -> "Redis":
-        return self._clients.setdefault(asyncio.get_running_loop(), _made(self._url))
-
     async def _close(self) -> None:
-        client = self._clients.pop(asyncio.get_running_loop(), None)
+        client = self._clients.take()
         if client is not None:
             await client.aclose()
 
@@ -169,32 +160,3 @@ class RedisBudget:
     async def hold(self, seconds: float) -> None:
         """Let no request begin for so many seconds."""
         await self._link.run(HOLD, self._keys[2:], [max(1, round(seconds * MILLIS))])
-
-
-def _made(url: SecretURL) -> "Redis":
-    """Return a client for the running loop, which connects when it is first asked something."""
-    try:
-        from redis.asyncio import BlockingConnectionPool, Redis
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-    except ImportError as error:
-        raise MissingDependency("redis", "redis") from error
-    text = url.get_secret_value()
-    text = SCHEMES.get(url.scheme, url.scheme) + text[len(url.scheme) :]
-    try:
-        pool = BlockingConnectionPool.from_url(
-            text,
-            protocol=2,  # which older servers speak, too
-            max_connections=CONNECTIONS,
-            timeout=PATIENCE,
-            socket_timeout=PATIENCE,
-            socket_connect_timeout=PATIENCE,
-            retry=Retry(NoBackoff(), 0),
-        )
-        pool.make_connection()  # type: ignore[no-untyped-call]  # looks at the options, and does not connect
-    except (TypeError, ValueError) as error:
-        allowed = (
-            f"a URL that redis-py understands ({type(error).__name__})"  # whose words might show a password
-        )
-        raise InvalidInput("url", str(url), allowed) from None
-    return Redis.from_pool(pool)

@@ -1,5 +1,6 @@
 """Which copies of a folder's entries, on a server that others write to, may still be trusted?"""
 
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -10,6 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from tradecache.stores.disk import replace_private
 
 FILE = "shared-memory.json"
+
+log = logging.getLogger("tradecache")
 
 
 class Stamp(NamedTuple):
@@ -26,7 +29,7 @@ class TrustMark:
     """A folder's mark, which each copy of an entry carries. Where it is renewed, older copies count for nothing.
 
     It is renewed by who has deleted an entry and could not tell the server. Every process that uses the folder sees
-    that with its next look, which costs a microsecond.
+    that with its next look, which costs a microsecond. Where it cannot be written, it is renewed for this process alone.
 
     Args:
         folder: The folder; None for a store without one, whose copies are always trusted.
@@ -35,22 +38,21 @@ class TrustMark:
     def __init__(self, folder: Path | None) -> None:
         self._path = None if folder is None else folder / FILE
         self._seen: tuple[int, int] | None = None
+        self._is_own = False
+        """Whether the mark could not be written, so that this process has one that the others do not see."""
         self._stamp = Stamp(folder="", since="")
-        if self._path is not None and not self._path.exists():
-            self._write(Stamp(folder=secrets.token_hex(8), since=secrets.token_hex(8)))
 
     def stamp(self) -> Stamp:
         """Return the mark as it is now."""
-        if self._path is None:
+        if self._path is None or self._is_own:
             return self._stamp
         try:
             status = os.stat(self._path)  # noqa: PTH116 - half the cost
-        except FileNotFoundError:  # somebody has cleared the folder away
-            self._write(Stamp(folder=secrets.token_hex(8), since=secrets.token_hex(8)))
-            return self._stamp
-        seen = status.st_mtime_ns, status.st_ino
-        if seen != self._seen:
-            self._read(seen)
+            seen = status.st_mtime_ns, status.st_ino
+            if seen != self._seen:
+                self._stamp, self._seen = _FORM.validate_json(self._path.read_bytes()), seen
+        except (OSError, ValidationError):  # there is none yet, it is damaged, or may not be read
+            self._renew(self._path)
         return self._stamp
 
     def trusts(self, stamp: Stamp) -> bool:
@@ -61,18 +63,15 @@ class TrustMark:
     def renew(self) -> None:
         """Let no copy count that was made before."""
         if self._path is not None:
-            self._write(Stamp(folder=self.stamp().folder, since=secrets.token_hex(8)))
+            self.stamp()  # which may know another folder by now
+            self._renew(self._path)
 
-    def _read(self, seen: tuple[int, int]) -> None:
-        assert self._path is not None  # noqa: S101 - told to the type checker
+    def _renew(self, path: Path) -> None:
+        folder = self._stamp.folder or secrets.token_hex(8)
+        self._stamp, self._seen = Stamp(folder, since=secrets.token_hex(8)), None
         try:
-            self._stamp = _FORM.validate_json(self._path.read_bytes())
-        except ValidationError:  # damaged
-            self._write(Stamp(folder=secrets.token_hex(8), since=secrets.token_hex(8)))
-            return
-        self._seen = seen
-
-    def _write(self, stamp: Stamp) -> None:
-        assert self._path is not None  # noqa: S101 - told to the type checker
-        replace_private(self._path, _FORM.dump_json(stamp))
-        self._stamp, self._seen = stamp, None
+            replace_private(path, _FORM.dump_json(self._stamp))
+            self._is_own = False
+        except OSError as error:
+            self._is_own = True
+            log.debug("the mark of copies in %s cannot be written: %s", path.parent, error)
