@@ -33,8 +33,9 @@ TEXT = 'text COLLATE "C" NOT NULL'  # compared byte by byte, which fills the ind
 TEXTS = ", ".join(f"{name} {TEXT}" for name in KEY)
 NUMBERS = ", ".join(f"{name} double precision" for name in COLUMNS)
 BARS_COLUMNS = f"""{TEXTS}, timestamp timestamptz NOT NULL, {NUMBERS}, extra jsonb,
-    PRIMARY KEY (symbol, interval, timestamp, source)"""
-"""The key has the order in which other tools ask, who seldom say which source."""
+    PRIMARY KEY (symbol, interval, timestamp, source) WITH (fillfactor = 100)"""
+"""The key has the order in which other tools ask, who seldom say which source; bars come in order and do not change,
+so that its pages need no room."""
 COVERAGE_COLUMNS = f"""{TEXTS}, "start" timestamptz NOT NULL, "end" timestamptz NOT NULL,
     outcome text NOT NULL, fetched_at timestamptz NOT NULL, form text,
     PRIMARY KEY (symbol, interval, source, "start")"""
@@ -134,7 +135,7 @@ class Tables:
         """Return what is known of ranges, which are in order and do not overlap."""
         if not columns_of(session, self.coverage):
             return []
-        session.settle(**series._asdict())
+        _settle(session, series)
         return [piece for each in ranges for piece in self._ask_one(session, series, each)]
 
     def _ask_one(self, session: Session, series: Series, asked: Range) -> list[Piece]:
@@ -186,7 +187,7 @@ class Tables:
 
     def keep(self, session: Session, series: Series, answers: Sequence[Answer]) -> None:
         """Keep answers where nothing newer is there; whoever keeps of this series meanwhile has to wait."""
-        session.settle(**series._asdict())
+        _settle(session, series)
         session.ask(LOCK, "\x1f".join([self.bars, *series]))
         within = min(each.piece.start for each in answers), max(each.piece.end for each in answers)
         known = self._known(session, within)
@@ -242,6 +243,12 @@ class Tables:
         values = ", ".join([*map(setting, KEY), *plain, f"jsonb_build_object({pairs})"])
         into = ", ".join([*KEY, "timestamp", *COLUMNS, "extra"])
         session.run(f"INSERT INTO {self.bars} ({into}) SELECT {values} FROM {STAGED}; DROP TABLE {STAGED}")
+
+
+def _settle(session: Session, series: Series) -> None:
+    """Have `SERIES` mean this one, and its rows found by the key: in a scan settings are looked up for each row."""
+    session.settle(**series._asdict())
+    session.run("SET LOCAL enable_seqscan = off")
 
 
 def _settled(session: Session, names: Sequence[str]) -> list[str]:
