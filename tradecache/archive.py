@@ -14,10 +14,10 @@ from tradecache.credentials import checked_url
 from tradecache.database import READ, WRITE, Database, Session
 from tradecache.errors import InvalidInput
 from tradecache.owntable import OwnTable
+from tradecache.retries import Retries
 from tradecache.segments import Series
 from tradecache.shelves import Piece
 from tradecache.sources.base import checked_name
-from tradecache.sources.guard import Retries
 from tradecache.timeline import Range, merged
 
 ASKING = Retries(attempts=3, first=0.05, longest=0.5, jitter=0.05, patience=10)

@@ -33,8 +33,11 @@ _RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpi
 class Claims(Protocol):
     """Claims on names, of which one holder at a time has each, on a server that all can reach."""
 
+    lease: float
+    """Seconds after which a claim is over that was not renewed."""
+
     async def take(self, name: str, holder: str) -> bool:
-        """Take a claim for `LEASE` seconds; return whether it was free."""
+        """Take a claim for a lease; return whether it was free."""
 
     async def renew(self, name: str, holder: str) -> None:
         """Have it for another lease."""
@@ -52,15 +55,23 @@ class KeyClaims:
 
     Args:
         store: Where they are.
+        lease: Seconds after which a claim is over that was not renewed.
         monotonic: Seconds of a clock that never runs backwards.
     """
 
-    def __init__(self, store: AsyncKeyValue, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: AsyncKeyValue,
+        *,
+        lease: float = LEASE,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
+        self.lease = lease
         self._monotonic = monotonic
 
     async def take(self, name: str, holder: str) -> bool:
-        """Take a claim for `LEASE` seconds; return whether it was free."""
+        """Take a claim for a lease; return whether it was free."""
         if await self._store.get(name, collection=COLLECTION) is not None:
             return False
         began = self._monotonic()
@@ -70,7 +81,7 @@ class KeyClaims:
 
     async def renew(self, name: str, holder: str) -> None:
         """Have it for another lease."""
-        await self._store.put(name, {"holder": holder}, collection=COLLECTION, ttl=LEASE)
+        await self._store.put(name, {"holder": holder}, collection=COLLECTION, ttl=self.lease)
 
     async def release(self, name: str, holder: str) -> None:
         """Give it back, unless another has it by now."""
@@ -84,20 +95,22 @@ class RedisClaims:
     Args:
         client: Returns a client for the running loop.
         prefix: What their keys begin with.
+        lease: Seconds after which a claim is over that was not renewed.
     """
 
-    def __init__(self, client: Callable[[], "Redis"], *, prefix: str) -> None:
+    def __init__(self, client: Callable[[], "Redis"], *, prefix: str, lease: float = LEASE) -> None:
         self._client = client
+        self.lease = lease
         self._prefix = prefix
 
     async def take(self, name: str, holder: str) -> bool:
-        """Take a claim for `LEASE` seconds; return whether it was free."""
+        """Take a claim for a lease; return whether it was free."""
         key = self._prefix + name
-        return bool(await self._client().set(key, holder, nx=True, px=round(LEASE * 1000)))
+        return bool(await self._client().set(key, holder, nx=True, px=round(self.lease * 1000)))
 
     async def renew(self, name: str, holder: str) -> None:
         """Have it for another lease."""
-        await self._run(_RENEW, name, holder, str(round(LEASE * 1000)))
+        await self._run(_RENEW, name, holder, str(round(self.lease * 1000)))
 
     async def release(self, name: str, holder: str) -> None:
         """Give it back, unless another has it by now."""
@@ -139,7 +152,7 @@ async def _in_time(work: Awaitable[T]) -> T:
 
 async def _keep(claims: Claims, name: str, holder: str) -> None:
     while True:
-        await asyncio.sleep(LEASE / RENEWED)
+        await asyncio.sleep(claims.lease / RENEWED)
         try:
             await _in_time(claims.renew(name, holder))
         except Exception as error:  # noqa: BLE001 - the next time may go well

@@ -11,10 +11,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import pyarrow as pa
 
-from tradecache.bridge import in_thread
+from tradecache.bridge import PerLoop, in_thread
 from tradecache.credentials import SecretURL, without_secrets
 from tradecache.errors import InvalidInput, MissingDependency, SourceUnavailable
-from tradecache.sources.guard import Retries
+from tradecache.retries import Retries
 
 if TYPE_CHECKING:
     from adbc_driver_manager.dbapi import Connection, Cursor
@@ -112,7 +112,7 @@ class Database:
         self._idle: list[Connection] = []
         self._pid = os.getpid()
         self._is_closed = False
-        self._places: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+        self._places = PerLoop(lambda: asyncio.Semaphore(PLACES))
 
     async def run(
         self, work: Callable[[Session], T], *, mode: str = READ, limit: float, retries: Retries
@@ -132,18 +132,9 @@ class Database:
             SourceUnavailable: When the server cannot be reached, fails, or takes too long.
             MissingDependency: When the driver is not installed.
         """
-        import stamina  # when first needed
-
         driver()
         try:
-            async for attempt in stamina.retry_context(
-                on=Lost,
-                attempts=retries.attempts,
-                timeout=retries.patience,
-                wait_initial=retries.first,
-                wait_max=retries.longest,
-                wait_jitter=retries.jitter,
-            ):
+            async for attempt in retries.tries(Lost):
                 with attempt:
                     return await self._once(work, mode, limit)
         except Lost as lost:
@@ -162,19 +153,12 @@ class Database:
     async def _once(self, work: Callable[[Session], T], mode: str, limit: float) -> T:
         caller = Caller()
         try:
-            async with asyncio.timeout(limit), self._place():
+            async with asyncio.timeout(limit), self._places.here():
                 return await in_thread(self._transact, work, mode, limit, caller)
         except TimeoutError:
             raise SourceUnavailable(f"no answer within {limit:g} s", source=self.name) from None
         finally:
             caller.waits = False
-
-    def _place(self) -> asyncio.Semaphore:
-        """Return the places for work at once: of this loop, for another may have run before it."""
-        loop = asyncio.get_running_loop()
-        if self._places is None or self._places[0] is not loop:
-            self._places = (loop, asyncio.Semaphore(PLACES))
-        return self._places[1]
 
     def _transact(self, work: Callable[[Session], T], mode: str, limit: float, caller: Caller) -> T:
         """Do the work between BEGIN and COMMIT; where it fails, the connection goes, and all of it with it."""

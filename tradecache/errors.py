@@ -21,6 +21,7 @@ TradeCacheError
 │   ├── SourceUnavailable (ConnectionError)  the network, the provider or a time limit; may pass
 │   └── UnknownSymbol     (LookupError)      the provider has no such instrument
 ├── NoBars                (LookupError)      a source's answer: there are none in this range, and why
+├── UnknownKey            (LookupError)      something is encrypted under a key that was not given
 ├── NotEnumerable         (NotImplementedError)  a store that was passed in cannot list all its keys
 ├── CacheClosed           (RuntimeError)     a cache was used after `close()`
 ├── WrongThread           (RuntimeError)     a sync call from inside the private loop, which would wait for itself
@@ -295,6 +296,14 @@ class MissingBarsWarning(UserWarning):
 
 class StaleDataWarning(UserWarning):
     """Issued when a source failed and what is handed out instead is no longer fresh."""
+
+
+class UnknownKey(TradeCacheError, LookupError):
+    """Raised when something is encrypted under a key that was not given; `id` is that key's, which may be seen."""
+
+    def __init__(self, key_id: str) -> None:
+        self.id = key_id
+        super().__init__(f"it is encrypted under the key {key_id}, which is not among those given")
 
 
 class CacheClosed(TradeCacheError, RuntimeError):

@@ -15,7 +15,7 @@ from tradecache.clock import Clock
 from tradecache.errors import InvalidBars, NoBars
 from tradecache.intervals import Interval
 from tradecache.segments import SegmentStore, rows_between
-from tradecache.shelves import Piece
+from tradecache.shelves import NO_TRADES, Piece
 from tradecache.shelving import Shelving
 from tradecache.telemetry import Tier
 from tradecache.timeline import BARS, Range, Segment, Timeline
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tradecache")
 
 NOTHING = pd.DataFrame()
-NO_TRADES, EMPTY = "no_trades", "empty"
+EMPTY = "empty"
 QUIET = 30 * DAY  # so long without a bar, and a search for the beginning of a series ends
 
 

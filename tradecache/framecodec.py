@@ -10,7 +10,7 @@ import pyarrow as pa
 from key_value.aio.protocols.key_value import AsyncKeyValue
 from pydantic_core import to_json
 
-from tradecache.errors import TradeCacheError
+from tradecache.errors import TradeCacheError, UnknownKey
 from tradecache.stores.arrow import as_table, decode_frame, write_table
 from tradecache.stores.mapped import Address, Mapped
 from tradecache.stores.values import FRAME, normal_value
@@ -68,6 +68,8 @@ class FrameCodec(Mapped):
                 if self._ring is None
                 else self._opened(rest, address)
             )
+        except UnknownKey:
+            raise
         except (*UNREADABLE, KeyError, TypeError, ValueError, OSError) as error:
             log.warning("%r holds no frame of ours: %s", address[1], _reason(error))
             return None

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
 from tradecache.bridge import shared_bridge
-from tradecache.errors import InvalidInput, MissingDependency, StoreBusy, StoreError, WrongKey
+from tradecache.errors import InvalidInput, MissingDependency, StoreBusy, StoreError, UnknownKey, WrongKey
 from tradecache.settings import Settings
 from tradecache.stores.access import Access
 from tradecache.stores.disk import QUARANTINE
@@ -29,7 +29,7 @@ try:
     from tradecache.sealing import NotSealed, Opened, Seal, names_of, value_text
     from tradecache.stores import keycard
     from tradecache.stores.cipher import HEADER, Unreadable, header_of
-    from tradecache.stores.keyring import Keyring, UnknownKey
+    from tradecache.stores.keyring import Keyring
 except ImportError as missing:
     raise MissingDependency("cryptography", "encryption") from missing
 

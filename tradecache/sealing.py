@@ -19,10 +19,10 @@ from key_value.aio.wrappers.encryption.fernet import ENCRYPTION_VERSION, FernetE
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from tradecache.clock import MICRO, Clock, checked_ttl, lifetime
-from tradecache.errors import InvalidInput, NotStorable
+from tradecache.errors import InvalidInput, NotStorable, UnknownKey
 from tradecache.naming import KINDS
 from tradecache.steps import in_steps
-from tradecache.stores.keyring import Keyring, Names, UnknownKey
+from tradecache.stores.keyring import Keyring, Names
 from tradecache.stores.local import Entry
 from tradecache.stores.names import checked_address, checked_keys
 from tradecache.stores.values import FRAME, normal_value

@@ -172,7 +172,7 @@ class SegmentStore:
         key, older = self._grown.pop(series, ("", None))
         if key != before.key:
             older = await self._stored(series, before)
-        if older is None or not _are_alike([older, frame]):
+        if older is None or not are_alike([older, frame]):
             return False
         whole = pd.concat([older, frame])
         segment = await self.put(
@@ -260,7 +260,7 @@ class SegmentStore:
     async def _put_together(self, series: Series, run: Sequence[Segment]) -> None:
         frames = [await self._stored(series, segment) for segment in run if segment.rows]
         parts = [frame for frame in frames if frame is not None]
-        if len(parts) < len(frames) or not _are_alike(parts):
+        if len(parts) < len(frames) or not are_alike(parts):
             return  # one is damaged, and will be fetched again, or they would become others than they are
         try:
             await self.put(
@@ -311,7 +311,7 @@ def _gap(series: Series) -> int:
     return GAP if series.source == LOCAL else 0
 
 
-def _are_alike(frames: Sequence[pd.DataFrame]) -> bool:
+def are_alike(frames: Sequence[pd.DataFrame]) -> bool:
     """Whether frames have the same columns of the same types."""
     names, dtypes = frames[0].columns, frames[0].dtypes.tolist()
     return all(frame.columns.equals(names) and frame.dtypes.tolist() == dtypes for frame in frames[1:])

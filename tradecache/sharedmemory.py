@@ -23,7 +23,7 @@ SPARE = 1.0  # seconds that a server keeps a copy longer: whether it still count
 AT_ONCE = 500  # copies of one round trip
 
 
-class Client(NamedTuple):
+class Server(NamedTuple):
     """What is known of a server and of its client.
 
     Attributes:
@@ -49,7 +49,7 @@ class SharedMemory(PassthroughCacheWrapper):
     Args:
         durable: The store that counts.
         shared: A store on the server.
-        client: What is known of the server.
+        server: What is known of it.
         clock: What time it is.
         memory_ttl: Seconds after which a copy counts for nothing.
         mark: Which copies of the folder are trusted.
@@ -60,7 +60,7 @@ class SharedMemory(PassthroughCacheWrapper):
         self,
         durable: AsyncKeyValue,
         shared: AsyncKeyValue,
-        client: Client,
+        server: Server,
         *,
         clock: Clock,
         memory_ttl: float,
@@ -69,16 +69,16 @@ class SharedMemory(PassthroughCacheWrapper):
     ) -> None:
         super().__init__(durable, shared, maximum_ttl=memory_ttl, missing_ttl=memory_ttl)
         self._shared = shared
-        self._client = client
+        self._server = server
         self._clock = clock
         self._memory_ttl = memory_ttl
         self._mark = mark
         self._foreign_commits = foreign_commits
         self._deletes = 0
         self._owed: dict[str | None, set[str]] = {}
-        self.outage = Outage(client.where, instead="reads and writes go on from disk")
+        self.outage = Outage(server.where, instead="reads and writes go on from disk")
         """Whether the server answers."""
-        self.refusal = Outage(f"a write to {client.where}", instead="what is written is on disk only")
+        self.refusal = Outage(f"a write to {server.where}", instead="what is written is on disk only")
         """Whether it takes values."""
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
@@ -180,10 +180,10 @@ class SharedMemory(PassthroughCacheWrapper):
             return None
         try:
             found = await self._shared.get(key, collection=collection)
-        except self._client.faults as error:
+        except self._server.faults as error:
             self.outage.failed(error)
             return None
-        except self._client.errors as error:
+        except self._server.errors as error:
             log.warning("%r in %r is no copy of ours: %s", key, collection, error)
             return None
         self.outage.went_well()
@@ -214,9 +214,9 @@ class SharedMemory(PassthroughCacheWrapper):
         copies = [{"value": dict(value), **about} for value in values]
         try:
             await self._shared.put_many(keys, copies, collection=collection, ttl=math.ceil(left) + SPARE)
-        except self._client.faults as error:
+        except self._server.faults as error:
             self.outage.failed(error)
-        except self._client.errors as error:
+        except self._server.errors as error:
             self.refusal.failed(error)
         else:
             self.outage.went_well()
@@ -243,7 +243,7 @@ class SharedMemory(PassthroughCacheWrapper):
     async def _deleted(self, keys: Sequence[str], collection: str | None) -> bool:
         try:
             await self._shared.delete_many(keys, collection=collection)
-        except self._client.errors as error:
+        except self._server.errors as error:
             self.outage.failed(error)
             return False
         self.outage.went_well()

@@ -5,8 +5,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import pandas as pd
 
-from tradecache.segments import Series
-from tradecache.timeline import Range
+from tradecache.segments import Series, rows_between
+from tradecache.timeline import BARS, Range
+
+NO_TRADES = "no_trades"
+"""An outcome: there were no bars."""
 
 
 class Piece(NamedTuple):
@@ -25,6 +28,15 @@ class Piece(NamedTuple):
     outcome: str
     frame: pd.DataFrame | None
     fetched_at: int
+
+    def within(self, start: int, end: int) -> "Piece":
+        """Return what is known of [start, end), which it touches: where it has no bars there, that there were none."""
+        first, last = max(self.start, start), min(self.end, end)
+        frame = None if self.frame is None else rows_between(self.frame, first, last)
+        if frame is None or not len(frame):
+            outcome = NO_TRADES if self.outcome == BARS else self.outcome
+            return Piece(first, last, outcome, None, self.fetched_at)
+        return Piece(first, last, self.outcome, frame, self.fetched_at)
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from tradecache.claims import Claims, claimed
-from tradecache.errors import NotStorable
+from tradecache.errors import InvalidInput, NotStorable, UnknownKey
 from tradecache.outage import Outage
 from tradecache.segments import Series
 from tradecache.shelves import Piece, Shelf
@@ -52,6 +52,7 @@ class Shelving:
     def __init__(self, places: Sequence[Place], *, patience: float = PATIENCE) -> None:
         self._places = places
         self._patience = patience
+        self._said: set[str] = set()
         self._outages = {
             place.shelf.name: Outage(place.shelf.name, instead="sources are asked as if it were not there")
             for place in places
@@ -91,18 +92,29 @@ class Shelving:
             yield
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections; what cannot be closed, because its server is away, is logged."""
         for place in self._places:
-            with contextlib.suppress(Exception):  # a server that is away cannot be told
-                await place.shelf.close()
-                if place.close is not None:
-                    await place.close()
+            for close in (place.shelf.close, place.close):
+                if close is not None:
+                    await self._closed(place, close)
+
+    async def _closed(self, place: Place, close: Callable[[], Awaitable[object]]) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                await close()
+        except Exception as error:
+            log.debug("%s could not be closed", place.shelf.name, exc_info=error)
+
+    def _refused(self, shelf: Shelf, error: Exception) -> None:
+        """Say once what is wrong with a shelf that answers, but with nothing that can be used."""
+        said = f"{shelf.name} is of no use here, and sources are asked instead: {error}"
+        if said not in self._said:
+            self._said.add(said)
+            log.warning("%s", said)
 
     async def _renewed(self, place: Place) -> None:
         if place.renew is not None:
-            with contextlib.suppress(Exception):  # what was closed by the server cannot be closed once more
-                async with asyncio.timeout(self._patience):
-                    await place.renew()
+            await self._closed(place, place.renew)
 
     async def _claimed(
         self, held: contextlib.AsyncExitStack, place: Place, claims: Claims, series: Series
@@ -123,10 +135,11 @@ class Shelving:
         try:
             async with asyncio.timeout(patience):
                 answer = await work(shelf)
-        except NotStorable as error:
-            log.warning("%s does not take bars: %s", shelf.name, error)
+        except (InvalidInput, NotStorable, UnknownKey) as error:
+            self._refused(shelf, error)
             return None
-        except Exception as error:  # noqa: BLE001 - any client's: a shelf is never in the way
+        except Exception as error:
+            log.debug("%s raised", shelf.name, exc_info=error)
             outage.failed(error)
             await self._renewed(place)
             return None

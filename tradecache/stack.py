@@ -10,11 +10,11 @@ from key_value.aio.protocols.key_value import AsyncKeyValue
 
 from tradecache.clock import Clock
 from tradecache.credentials import SecretURL
-from tradecache.errors import MissingDependency
+from tradecache.errors import MissingDependency, UnknownKey
 from tradecache.redisclient import redis_client, redis_errors, redis_faults, redis_store
 from tradecache.servers import Connected
 from tradecache.settings import Settings
-from tradecache.sharedmemory import Client, SharedMemory
+from tradecache.sharedmemory import Server, SharedMemory
 from tradecache.stores.hot import HotStore
 from tradecache.stores.local import LocalStore
 from tradecache.stores.safenames import SafeNames
@@ -159,7 +159,9 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
         shared = SharedMemory(
             disk,
             counted_shared,
-            Client(f"the memory tier at {settings.memory_url}", redis_faults(), _errors(ring)),
+            Server(
+                f"the memory tier at {settings.memory_url}", redis_faults(), (*redis_errors(), UnknownKey)
+            ),
             clock=clock,
             memory_ttl=settings.memory_ttl,
             mark=TrustMark(store.folder if isinstance(store, LocalStore) else None),
@@ -202,15 +204,6 @@ def _on_server(
     again = Retry(server, is_quiet=True, max_retries=1, initial_delay=0.01, retry_on=redis_faults())
     named = SafeNames(again, prefix="tradecache.")
     return named if ring is None else sealed_by(named, settings, clock=clock, ring=ring)
-
-
-def _errors(ring: "Keyring | None") -> tuple[type[Exception], ...]:
-    """Return what may be raised by a store on a server."""
-    if ring is None:
-        return redis_errors()
-    from tradecache.stores.keyring import UnknownKey
-
-    return (*redis_errors(), UnknownKey)
 
 
 def _local_store(settings: Settings, *, clock: Clock, ring: "Keyring | None" = None) -> LocalStore:
@@ -256,7 +249,6 @@ def sealed_by(
     It raises UnknownKey for what is sealed with another one, so that nobody takes that for nothing, and writes over it.
     """
     from tradecache.sealing import Seal, names_of, sealed
-    from tradecache.stores.keyring import UnknownKey
 
     seal = Seal(ring, names_of(ring) if settings.hashed_names else None, wrong_key=UnknownKey)
     return sealed(store, seal=seal, clock=clock, with_frames=with_frames)

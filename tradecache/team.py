@@ -10,8 +10,8 @@ from key_value.aio.protocols.key_value import AsyncKeyValue
 
 from tradecache.errors import EntryTooLarge
 from tradecache.intervals import interval_of, month_of, month_start
-from tradecache.segments import Series, joined, rows_between
-from tradecache.shelves import Piece
+from tradecache.segments import Series, are_alike, joined
+from tradecache.shelves import NO_TRADES, Piece
 from tradecache.stores.values import FRAME
 from tradecache.timeline import BARS, Range, Segment, Timeline
 
@@ -21,7 +21,7 @@ HOUR = 3_600_000_000  # microseconds
 WIDE = "wide"
 """The key of what is known of ranges without bars that are longer than `MANY` buckets."""
 MANY = 24
-SILENT = ("no_trades", "closed")
+SILENT = (NO_TRADES, "closed")
 """Outcomes that, beside bars, say no more than that there are no others."""
 VERSION = 1
 
@@ -44,12 +44,9 @@ class Bucket(NamedTuple):
     def pieces(self, start: int, end: int) -> Iterator[Piece]:
         """Yield what it says of [start, end)."""
         for part in self.parts:
-            first, last = max(part.start, start), min(part.end, end)
-            if first < last:
-                rows = None if self.frame is None else rows_between(self.frame, first, last)
-                has_rows = rows is not None and len(rows) > 0
-                outcome = part.outcome if has_rows or part.outcome != BARS else SILENT[0]
-                yield Piece(first, last, outcome, rows if has_rows else None, part.fetched_at)
+            if part.start < end and start < part.end:
+                whole = Piece(part.start, part.end, part.outcome, self.frame, part.fetched_at)
+                yield whole.within(start, end)
 
 
 class Team:
@@ -133,16 +130,8 @@ def _by_bucket(series: Series, pieces: Iterable[Piece]) -> dict[str, list[Piece]
             found[WIDE].append(piece)
             continue
         for key, start, end in edges:
-            found[key] += _cut(piece, start, end)
+            found[key].append(piece.within(start, end))
     return found
-
-
-def _cut(piece: Piece, start: int, end: int) -> list[Piece]:
-    first, last = max(piece.start, start), min(piece.end, end)
-    frame = None if piece.frame is None else rows_between(piece.frame, first, last)
-    if frame is not None and not len(frame):
-        return [piece._replace(start=first, end=last, frame=None, outcome=SILENT[0])]
-    return [piece._replace(start=first, end=last, frame=frame)]
 
 
 def _laid_out(pieces: Iterable[Piece]) -> tuple[Timeline, dict[str, Piece]]:
@@ -158,14 +147,14 @@ def _laid_out(pieces: Iterable[Piece]) -> tuple[Timeline, dict[str, Piece]]:
 def _seen(timeline: Timeline, sources: dict[str, Piece], start: int, end: int) -> Iterator[Piece]:
     for span in timeline.lookup(start, end, 0):
         if span.segment is not None:
-            yield from _cut(sources[span.segment.key], span.start, span.end)
+            yield sources[span.segment.key].within(span.start, span.end)
 
 
 def _merged(old: Bucket, new: Sequence[Piece]) -> Bucket:
     """Return what is known of a bucket after some more was learnt of it."""
     kept = [*old.pieces(*_ALL)]
     frames = [piece.frame for piece in new if piece.frame is not None]
-    if frames and old.frame is not None and not all(_are_alike(old.frame, frame) for frame in frames):
+    if frames and old.frame is not None and not are_alike([old.frame, *frames]):
         kept = []  # columns or types have changed: what is older would be changed by it
     timeline, sources = _laid_out([*kept, *new])
     seen = list(_seen(timeline, sources, *timeline.extent))
@@ -193,10 +182,6 @@ def _both(one: str, other: str) -> str | None:
         return one
     is_about_bars = BARS in (one, other) and (one in SILENT or other in SILENT)
     return BARS if is_about_bars else None
-
-
-def _are_alike(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    return one.columns.equals(other.columns) and one.dtypes.tolist() == other.dtypes.tolist()
 
 
 def _value(bucket: Bucket) -> dict[str, Any]:

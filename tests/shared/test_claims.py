@@ -7,7 +7,6 @@ import pytest
 from key_value.aio.stores.memory import MemoryStore
 from loops import run
 
-from tradecache import claims
 from tradecache.claims import KeyClaims, RedisClaims, claimed
 from tradecache.credentials import SecretURL
 from tradecache.redisclient import redis_client
@@ -80,9 +79,8 @@ class ClaimsContract:
         async with claimed(some, "AAPL"):
             await asyncio.sleep(60)
 
-    def test_a_dead_holder(self, monkeypatch):
+    def test_a_dead_holder(self):
         """A claim that nobody renews is free after its lease."""
-        monkeypatch.setattr(claims, "LEASE", 1.0)
 
         async def work(some):
             assert await some.take("AAPL", "dead")
@@ -92,9 +90,8 @@ class ClaimsContract:
 
         assert 0.5 < self.on(work) < 5
 
-    def test_a_live_holder(self, monkeypatch):
+    def test_a_live_holder(self):
         """A claim that is held for longer than its lease is renewed meanwhile."""
-        monkeypatch.setattr(claims, "LEASE", 1.0)
 
         async def work(some):
             async with claimed(some, "AAPL"):
@@ -118,7 +115,7 @@ class TestInAnyStore(ClaimsContract):
     """As entries of a store that knows no "put if absent"."""
 
     def on(self, work):
-        return run(work(KeyClaims(Slow())))
+        return run(work(KeyClaims(Slow(), lease=1.0)))
 
 
 class TestOnRedis(ClaimsContract):
@@ -133,7 +130,7 @@ class TestOnRedis(ClaimsContract):
         async def with_client():
             client = redis_client(self.url)
             try:
-                return await work(RedisClaims(lambda: client, prefix=f"{next(self.prefixes)}:"))
+                return await work(RedisClaims(lambda: client, prefix=f"{next(self.prefixes)}:", lease=1.0))
             finally:
                 await client.aclose()
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from tradecache.errors import UnknownKey
 from tradecache.stores.cipher import (
     CHUNK,
     HEADER,
@@ -17,7 +18,7 @@ from tradecache.stores.cipher import (
     opened,
     sealed,
 )
-from tradecache.stores.keyring import Keyring, UnknownKey
+from tradecache.stores.keyring import Keyring
 
 ONE, TWO = (SecretStr(base64.urlsafe_b64encode(bytes([number] * 32)).decode()) for number in (1, 2))
 RING = Keyring([ONE])

@@ -1,17 +1,16 @@
 """How are requests to a provider kept few, patient and honest about what went wrong?"""
 
 import asyncio
-import contextlib
 import inspect
 import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from tradecache.bridge import PerLoop
 from tradecache.errors import (
     InvalidInput,
     RateLimited,
@@ -20,6 +19,7 @@ from tradecache.errors import (
     TradeCacheError,
     UnknownSymbol,
 )
+from tradecache.retries import Retries
 from tradecache.sources.base import Source, traits_of
 from tradecache.sources.budget import Budget, OwnBudget
 
@@ -33,26 +33,6 @@ log = logging.getLogger("tradecache")
 logging.getLogger("stamina").addHandler(logging.NullHandler())  # else each retry is a line in the notebook
 
 Fetch = Callable[[str, pd.Timestamp, pd.Timestamp, str], Awaitable[pd.DataFrame]]
-
-
-@dataclass(frozen=True, slots=True)
-class Retries:
-    """How patiently a request is tried again after `RateLimited` and `SourceUnavailable`.
-
-    Attributes:
-        attempts: At most so many, the first one included.
-        first: Seconds of pause after the first; each further pause is twice as long.
-        longest: The longest pause.
-        jitter: Up to so many seconds more, at random, so that many who wait do not come back as one.
-        patience: Seconds for all of it; also the longest time that a provider may want to be left alone
-            before the request fails at once instead of waiting.
-    """
-
-    attempts: int = 4
-    first: float = 0.5
-    longest: float = 8.0
-    jitter: float = 1.0
-    patience: float = 60.0
 
 
 class Guard:
@@ -79,7 +59,7 @@ class Guard:
         """How often the source was asked, retries included."""
         self._retries = retries or Retries()
         self._budget = budget or OwnBudget(self.traits.rate_limit, monotonic=monotonic)
-        self._places: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+        self._places = PerLoop(lambda: asyncio.Semaphore(self.traits.concurrency))
 
     async def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> pd.DataFrame:
         """Ask the source for bars, again where that may help.
@@ -89,17 +69,7 @@ class Guard:
                 error of the provider's own is the cause of a `SourceUnavailable`.
             NoBars: The source's own answer that there are none, and why.
         """
-        import stamina  # when first needed: it costs a third of what all of tradecache does
-
-        retries = self._retries
-        async for attempt in stamina.retry_context(
-            on=self._pause_after,
-            attempts=retries.attempts,
-            timeout=retries.patience,
-            wait_initial=retries.first,
-            wait_max=retries.longest,
-            wait_jitter=retries.jitter,
-        ):
+        async for attempt in self._retries.tries(self._pause_after):
             with attempt:
                 return await self._attempt(symbol, start, end, interval)
         raise AssertionError  # stamina raises the last error
@@ -117,7 +87,7 @@ class Guard:
         return f"<Guard of {self.source.name}, {self.requests:,} requests>"
 
     async def _attempt(self, symbol: str, *asked: Any) -> pd.DataFrame:
-        async with self._place():
+        async with self._places.here():
             await self._turn(symbol)
             self.requests += 1
             try:
@@ -172,13 +142,6 @@ class Guard:
         """Have nobody ask while the provider wants to be left alone, if it says for how long."""
         if seconds is not None and math.isfinite(seconds) and seconds > 0:
             await self._budget.hold(min(seconds, LONGEST_HOLD))
-
-    def _place(self) -> contextlib.AbstractAsyncContextManager[Any]:
-        """Return the places for requests at once: of this loop, for another may have run before it."""
-        loop = asyncio.get_running_loop()
-        if self._places is None or self._places[0] is not loop:
-            self._places = (loop, asyncio.Semaphore(self.traits.concurrency))
-        return self._places[1]
 
     def _pause_after(self, error: Exception) -> bool | float:
         """Say whether to ask again: True after a pause that grows, or the seconds to wait, or False."""

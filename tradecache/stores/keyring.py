@@ -11,17 +11,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import SecretStr
 
+from tradecache.errors import UnknownKey
+
 ID_DIGITS = 16  # of a key's id, in hex
 NAME_DIGITS = 32  # of a hidden name, in hex
 BYTES = 32
-
-
-class UnknownKey(Exception):
-    """Raised when something is encrypted under a key that is not on the ring; `id` is that key's."""
-
-    def __init__(self, key_id: str) -> None:
-        self.id = key_id
-        super().__init__(f"it is encrypted under the key {key_id}, which is not among those given")
 
 
 class Key:

@@ -13,7 +13,7 @@ from key_value.aio.protocols.key_value import AsyncKeyValue
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from tradecache.clock import MICRO, Clock, checked_ttl, lifetime
-from tradecache.errors import EntryTooLarge, InvalidInput, NotStorable, StoreError, WrongKey
+from tradecache.errors import EntryTooLarge, InvalidInput, NotStorable, StoreError, UnknownKey, WrongKey
 from tradecache.steps import STEP, Watch, in_steps
 from tradecache.stores import housekeeping
 from tradecache.stores.access import Access
@@ -493,7 +493,6 @@ class LocalStore(AsyncKeyValue):
                 return self._payloads.read(payload)
             except LockedPayload:
                 raise _locked(self.folder) from None
-        from tradecache.stores.keyring import UnknownKey
 
         try:
             return self._payloads.read(payload, collection=row.collection, key=row.key, text=row.value)
