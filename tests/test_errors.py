@@ -131,6 +131,11 @@ EXAMPLES = {
         {"symbol": "APPL", "source": "yfinance", "reason": ""},
         "yfinance knows no symbol 'APPL'",
     ),
+    "UnknownKey": (
+        errors.UnknownKey("0123456789abcdef"),
+        {"id": "0123456789abcdef"},
+        "it is encrypted under the key 0123456789abcdef, which is not among those given",
+    ),
     "WrongKey": (
         errors.WrongKey("/tmp/c", "is encrypted: set encryption_key"),
         {"folder": "/tmp/c", "reason": "is encrypted: set encryption_key"},
