@@ -1,6 +1,7 @@
 """What can be asked of the cache from async code?"""
 
 import asyncio
+import contextlib
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -466,15 +467,13 @@ class TradingDataCache:
         if self._closed:
             return
         self._closed = True
-        await self._history.close()
-        self._stop_writing()
-        for server in self._servers:
-            await in_thread(server.close)
-        await self.desk.close()
-        await self.stack.memory.destroy()
-        await self.stack.close()
-        if isinstance(self.stack.durable, LocalStore):
-            self.stack.durable.close()
+        async with contextlib.AsyncExitStack() as parts:  # each is let go of, whatever becomes of the others
+            parts.push_async_callback(self.stack.close)
+            parts.push_async_callback(self.desk.close)
+            for server in self._servers:
+                parts.push_async_callback(in_thread, server.close)
+            parts.callback(self._stop_writing)
+            await self._history.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """How are the bars of many symbols asked for at once, and of whom?"""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
@@ -258,14 +259,15 @@ class BarDesk:
 
     async def close(self) -> None:
         """Stop what goes on in the background, and let go of the sources."""
-        if self._book is not None:
-            await self._book.close()
-        self._segments.forget()
-        for _, guard in self._guards.values():
-            await guard.close()
-        await self._shelving.close()
-        if self._budgets is not None:
-            await self._budgets.close()
+        async with contextlib.AsyncExitStack() as parts:  # each is let go of, whatever becomes of the others
+            if self._budgets is not None:
+                parts.push_async_callback(self._budgets.close)
+            parts.push_async_callback(self._shelving.close)
+            for _, guard in self._guards.values():
+                parts.push_async_callback(guard.close)
+            parts.callback(self._segments.forget)
+            if self._book is not None:
+                await self._book.close()
 
     async def _answer(
         self,

@@ -142,7 +142,8 @@ class Settings(BaseSettings):
     archive_url: Annotated[SecretURL | None, _url("archive_url", "postgresql")] = None
     """A PostgreSQL database with a plain table of final bars, which is asked before a source is; None: none."""
     encryption_key: Annotated[tuple[SecretKey, ...], NoDecode, BeforeValidator(_keys)] = ()
-    """The key with which everything is encrypted that leaves the process; of several the first one, and the others
+    """The key with which everything is encrypted that leaves the process, but for the archive, which other programs
+    read; of several the first one, and the others
     are for what was written before (`tradecache rekey`). Empty: nothing is."""
     hashed_names: bool = False
     """With a key: whether file names, collections and keys of servers show hashes instead of symbols."""

@@ -1,5 +1,6 @@
 """How is the key-value stack put together: statistics, memory in front of disk, logging, retry?"""
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,9 +106,13 @@ class Stack:
             await shared.copied(list(values), list(values.values()), collection=collection, ttl=ttl)
 
     async def close(self) -> None:
-        """Let go of connections to servers."""
-        for connected in self.connections:
-            await connected.close()
+        """Let go of memory, of connections to servers, and of the folder."""
+        async with contextlib.AsyncExitStack() as parts:
+            if isinstance(self.durable, LocalStore):
+                parts.callback(self.durable.close)
+            for connected in self.connections:
+                parts.push_async_callback(connected.close)
+            await self.memory.destroy()
 
     def reset_statistics(self) -> None:
         """Begin to count at zero in every tier."""
@@ -151,23 +156,12 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
 
     tiers = tiered(disk)
     wrappers = [counted_memory, counted_disk]
-    shared: SharedMemory | None = None
-    connections: tuple[Connected, ...] = ()
+    shared, server = None, None
     if settings.memory_url is not None:
         server = _server(settings.memory_url)
         counted_shared = TierStatistics(_on_server(server, settings, clock=clock, ring=ring))
-        shared = SharedMemory(
-            disk,
-            counted_shared,
-            Server(
-                f"the memory tier at {settings.memory_url}", redis_faults(), (*redis_errors(), UnknownKey)
-            ),
-            clock=clock,
-            memory_ttl=settings.memory_ttl,
-            mark=TrustMark(store.folder if isinstance(store, LocalStore) else None),
-            foreign_commits=foreign_commits,
-        )
-        connections, wrappers = (server,), [*wrappers, counted_shared]
+        shared = _shared(disk, counted_shared, settings, clock=clock, store=store)
+        wrappers.append(counted_shared)
     points = TierStatistics(shared or tiers)
     frames = TierStatistics(tiered(counted_disk))
     return Stack(
@@ -184,7 +178,7 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
         disk_statistics=counted_disk,
         wrappers=(points, frames, *wrappers),
         shared=shared,
-        connections=connections,
+        connections=() if server is None else (server,),
     )
 
 
@@ -192,6 +186,22 @@ def _server(url: SecretURL) -> Connected:
     """Return the store on a server; what is no URL of one is refused now, and not with the first read."""
     redis_client(url)
     return redis_store(partial(redis_client, url))
+
+
+def _shared(
+    disk: AsyncKeyValue, copies: AsyncKeyValue, settings: Settings, *, clock: Clock, store: AsyncKeyValue
+) -> SharedMemory:
+    """Return the memory tier on a server, with `copies` of what is in a store, in front of it as it is written to."""
+    folder = store if isinstance(store, LocalStore) else None
+    return SharedMemory(
+        disk,
+        copies,
+        Server(f"the memory tier at {settings.memory_url}", redis_faults(), (*redis_errors(), UnknownKey)),
+        clock=clock,
+        memory_ttl=settings.memory_ttl,
+        mark=TrustMark(None if folder is None else folder.folder),
+        foreign_commits=_never if folder is None else folder.foreign_commits,
+    )
 
 
 def _on_server(
