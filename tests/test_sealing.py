@@ -30,14 +30,16 @@ from tradecache.clock import Clock
 from tradecache.errors import InvalidInput
 from tradecache.flights import Flights
 from tradecache.rekeying import rekey
-from tradecache.sealing import Seal, Sealed, names_of, sealed, value_text
+from tradecache.sealing import Sealed, sealed
+from tradecache.seals import Seal, names_of
 from tradecache.stack import build_stack
 from tradecache.stores.arrow import as_table, write_table
 from tradecache.stores.cipher import CHUNK, HEADER, TAG
 from tradecache.stores.keyring import Keyring, Names
 from tradecache.stores.ledger import COLUMNS, Row, row_checksum
 from tradecache.stores.local import LocalStore
-from tradecache.stores.payloads import Payloads
+from tradecache.stores.payloads import Owner, Payloads
+from tradecache.stores.values import value_text
 
 KEYS = [base64.urlsafe_b64encode(bytes([number] * 32)).decode() for number in range(1, 5)]
 ONE, TWO, THREE, OTHER = KEYS
@@ -406,7 +408,7 @@ def test_a_planted_plain_file_is_refused(folder, disk):
     """A frame in a file that is not encrypted is a miss, whatever its name and whatever its row says."""
     put(disk, "k", {"frame": bars()})
     row = row_of(folder, "k")
-    planted = Payloads(folder).write(WHERE, "k", bars())
+    planted = Payloads(folder).write(Owner(WHERE, "k", row.value), bars())
     plant(
         folder, row._replace(path=planted.path, payload=planted.checksum, size=len(row.value) + planted.size)
     )
@@ -814,7 +816,7 @@ def test_the_newer_of_two_wins_when_names_change(make, folder, clock):
     cache.close()
     new = row_of(folder, data_id)
     seal = cache.core.stack.sealed.seal
-    opened = seal.opened(json.loads(new.value))
+    opened = seal.opened_at(new.collection, new.key, json.loads(new.value))
     old = Seal(seal.ring).spelt(opened._replace(text=opened.text.replace(b"2.0", b"1.0")))
     plant(folder, new._replace(collection=opened.collection, value=value_text(old)))
     done = rekey(chosen(folder, ONE, hashed=True))

@@ -3,7 +3,8 @@ import base64
 import pytest
 from pydantic import SecretStr
 
-from tradecache.stores.keyring import ID_DIGITS, Keyring, UnknownKey
+from tradecache.stores.keyring import Keyring, UnknownKey
+from tradecache.stores.tags import ID_DIGITS
 
 WHOLE = [bytes([number] * 32) for number in (1, 2)]
 ONE, TWO = (SecretStr(base64.urlsafe_b64encode(whole).decode()) for whole in WHOLE)
