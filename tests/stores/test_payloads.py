@@ -265,3 +265,14 @@ def test_sweep(payloads, tmp_path):
     left = sorted(path.name.split(".")[0] for path in (tmp_path / "bars").iterdir())
     assert left == ["fresh", "known", "notes"]
     assert fresh.path in [path for path, _ in payloads.files()]
+
+
+def test_remove_empty(payloads, tmp_path):
+    """Folders that are empty are removed, below each other too; those with files, links and those named stay."""
+    kept = written(payloads)
+    for name in ("gone/below", "locks", "quarantine"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "locks")
+    payloads.remove_empty(but=["locks"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bars", "link", "locks", "quarantine"]
+    assert (tmp_path / kept.path).exists()
