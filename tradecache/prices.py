@@ -182,7 +182,7 @@ class PriceBook:
 
     async def symbols(self) -> list[str]:
         """Return the symbols that have points, in order."""
-        store: object = self._stack.listed
+        store = self._stack.listed
         if not isinstance(store, AsyncEnumerateCollectionsProtocol):
             raise NotEnumerable(self._stack.durable)
         names = await self._stack.retrying.call(store.collections)

@@ -27,8 +27,17 @@ class Listing(AsyncEnumerateKeysProtocol, AsyncEnumerateCollectionsProtocol, Pro
 
 
 @runtime_checkable
-class Ordered(Listing, Protocol):
-    """A store that lists entries in the order of their keys, and enters several in one transaction."""
+class Ordered(Protocol):
+    """A store that lists entries in the order of their keys, and enters several in one transaction.
+
+    It says itself what `Listing` says: whether a store is one is asked with each write, and this way sooner known.
+    """
+
+    async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
+        """Return the keys of the live entries of a collection."""
+
+    async def collections(self, *, limit: int | None = None) -> list[str]:
+        """Return the names of the collections that have live entries."""
 
     async def scan(
         self, collection: str, *, start: str = "", end: str | None = None, last: int | None = None

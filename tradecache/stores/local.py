@@ -415,13 +415,10 @@ class LocalStore(AsyncKeyValue):
     def _row(self, owner: Owner, payload: Payload | None, *, ttl: float | None) -> Row:
         now = self._now()
         row = row_of(owner, payload, created=now, expires=None if ttl is None else now + lifetime(ttl))
-        self._check_size(row)
-        return row
-
-    def _check_size(self, row: Row) -> None:
         most = self._max_entry_bytes
         if most is not None and row.size > most:
             raise EntryTooLarge(size=row.size, max_size=most, collection=row.collection, key=row.key)
+        return row
 
     def _value(self, row: Row, *, trust: bool = True) -> dict[str, Any]:
         """Return the value of a row, its frame mapped; raise where row or payload are not what was written."""
