@@ -17,7 +17,7 @@ from tradecache.bridge import in_thread
 from tradecache.calendars import ALWAYS_OPEN, Calendar, calendar_named, open_windows
 from tradecache.clock import TTL, Clock, checked_ttl
 from tradecache.errors import InvalidInput, MissingDependency, UnknownSymbol
-from tradecache.flights import Flights
+from tradecache.flights import LOCKS, Flights
 from tradecache.intervals import interval_of
 from tradecache.layouts import Layout, OnError
 from tradecache.models import checked_symbol
@@ -102,7 +102,7 @@ class BarDesk:
     def book(self) -> BarBook:
         """The bars of single series."""
         if self._book is None:
-            flights = Flights(self._segments.folder / "locks", sealed=self._stack.sealed)
+            flights = Flights(self._segments.folder / LOCKS, sealed=self._stack.sealed)
             self._book = BarBook(
                 self._segments, self.views, flights, clock=self._clock, shelving=self.shelving
             )
