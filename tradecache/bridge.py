@@ -315,6 +315,30 @@ def _settle(future: "asyncio.Future[Any]", result: object, error: Exception | No
         future.set_exception(error)
 
 
+async def in_time(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Return what some work returns, if it does in time; else walk away from it, also where it does not let go.
+
+    Raises:
+        TimeoutError: When it has not ended in time, or has cancelled itself.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_nobody_asks)
+    if not task.done() or task.cancelled():
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return task.result()
+
+
+def _nobody_asks(task: "asyncio.Future[Any]") -> None:
+    """Take the error of abandoned work, which would be complained of."""
+    if not task.cancelled():
+        task.exception()
+
+
 class PerLoop(Generic[T]):
     """One thing for each event loop, made when a loop first needs it: connections belong to the loop that made them.
 

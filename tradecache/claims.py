@@ -4,21 +4,22 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
+from tradecache.bridge import in_time
+
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-
-T = TypeVar("T")
 
 log = logging.getLogger("tradecache")
 
 LEASE = 20.0  # seconds after which the claim of a machine that has died is over
 PATIENCE = 2.0  # seconds for an answer
+LONGEST_WAIT = 300.0  # seconds for another to fetch what this one waits for
 RENEWED = 3  # times in each lease
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5  # seconds between two looks at another's claim
 SETTLED = (
@@ -28,6 +29,10 @@ COLLECTION = "claims"
 
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
 _RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0"
+
+
+class Unclaimable(Exception):
+    """Raised when a claim cannot be had, so that it is better to go on without."""
 
 
 class Claims(Protocol):
@@ -77,7 +82,10 @@ class KeyClaims:
         began = self._monotonic()
         await self.renew(name, holder)
         await asyncio.sleep(max(SETTLED, 3 * (self._monotonic() - began)))
-        return await self._store.get(name, collection=COLLECTION) == {"holder": holder}
+        found = await self._store.get(name, collection=COLLECTION)
+        if found is None:
+            raise Unclaimable("the store does not give back what it takes")
+        return found == {"holder": holder}
 
     async def renew(self, name: str, holder: str) -> None:
         """Have it for another lease."""
@@ -126,34 +134,42 @@ async def claimed(claims: Claims, name: str) -> AsyncIterator[None]:
     """Wait until nobody else has a claim, and have it, renewed, until the block ends.
 
     Raises:
+        Unclaimable: When it cannot be had, or another has had it for so long that something is wrong.
         Exception: What the server's client raises, before the block begins; what is wrong later is logged.
     """
-    holder, pause = secrets.token_hex(12), FIRST_PAUSE
-    while not await _in_time(claims.take(name, holder)):
+    holder = secrets.token_hex(12)
+    try:
+        await _taken(claims, name, holder)
+        keeping = asyncio.create_task(_keep(claims, name, holder))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+    finally:  # also where it was cancelled while it was taken
+        await asyncio.shield(_given_back(claims, name, holder))
+
+
+async def _taken(claims: Claims, name: str, holder: str) -> None:
+    pause, began = FIRST_PAUSE, time.monotonic()
+    while not await in_time(claims.take(name, holder), PATIENCE):
+        if time.monotonic() > began + LONGEST_WAIT:
+            raise Unclaimable(f"another has had it for {LONGEST_WAIT:g} s")
         await asyncio.sleep(pause)
         pause = min(1.6 * pause, LONGEST_PAUSE)
-    keeping = asyncio.create_task(_keep(claims, name, holder))
+
+
+async def _given_back(claims: Claims, name: str, holder: str) -> None:
     try:
-        yield
-    finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-        try:
-            await _in_time(claims.release(name, holder))
-        except Exception as error:  # noqa: BLE001 - its lease ends by itself, and what was done is done
-            log.info("the claim on %r was not given back: %s", name, error)
-
-
-async def _in_time(work: Awaitable[T]) -> T:
-    """Return what a server answers, if it does in time."""
-    async with asyncio.timeout(PATIENCE):
-        return await work
+        await in_time(claims.release(name, holder), PATIENCE)
+    except Exception as error:  # noqa: BLE001 - its lease ends by itself, and what was done is done
+        log.info("the claim on %r was not given back: %s", name, type(error).__name__)
 
 
 async def _keep(claims: Claims, name: str, holder: str) -> None:
     while True:
         await asyncio.sleep(claims.lease / RENEWED)
         try:
-            await _in_time(claims.renew(name, holder))
+            await in_time(claims.renew(name, holder), PATIENCE)
         except Exception as error:  # noqa: BLE001 - the next time may go well
             log.info("the claim on %r was not renewed: %s", name, error)

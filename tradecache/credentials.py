@@ -12,7 +12,14 @@ from tradecache.errors import InvalidInput
 
 KEY_BYTES = 32
 SHOWN = "**********"
-HIDDEN_VALUES = ("key", "secret", "token", "password")  # what a query's name holds whose value is not shown
+HIDDEN_VALUES = (
+    "key",
+    "secret",
+    "token",
+    "password",
+    "pwd",
+    "passwd",
+)  # what a query's name holds whose value is not shown
 
 
 class SecretURL(SecretStr):
@@ -42,7 +49,12 @@ def without_secrets(url: str) -> str:
         return f"{parts.scheme}://***"
     who, at, where = parts.netloc.rpartition("@")
     name, colon, _ = who.partition(":")
-    shown = [(key, "***" if _is_secret(key) else value) for key, value in parse_qsl(parts.query)]
+    shown = [
+        (key, "***" if _is_secret(key) else without_secrets(value) if "://" in value else value)
+        for key, value in parse_qsl(parts.query)
+    ]
+    if not colon and name and parts.scheme != "postgresql":
+        name = "***"  # a token, for all that is known
     netloc = f"{name}{':***' if colon else ''}{at}{where}"
     return parts._replace(netloc=netloc, query=urlencode(shown, safe="*:/"), fragment="").geturl()
 

@@ -346,6 +346,14 @@ class MissingDependency(TradeCacheError, ImportError):
         super().__init__(f"this needs {package}; install it with: pip install 'tradecache[{extra}]'")
 
 
+def told(error: BaseException) -> str:
+    """Return what an error says; nothing where it cannot be said."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - any client's
+        return ""
+
+
 def shorten(value: Any, limit: int = 80) -> str:
     """Show a value in a sentence: its repr, cut to `limit` characters.
 

@@ -12,7 +12,7 @@ from tradecache.asking import SUPPOSED, Provider, Request
 from tradecache.barframes import normal_bars
 from tradecache.calendars import DAY
 from tradecache.clock import Clock
-from tradecache.errors import InvalidBars, NoBars
+from tradecache.errors import InvalidInput, NoBars
 from tradecache.intervals import Interval
 from tradecache.segments import SegmentStore, rows_between
 from tradecache.shelves import NO_TRADES, Piece
@@ -71,12 +71,14 @@ class Fetch:
         for piece in pieces:
             try:
                 bars = None if piece.frame is None else self._normal(piece.frame, piece.start, piece.end)
-            except InvalidBars as error:
+                verdicts = self._verdicts(piece.start, piece.end, piece.outcome, piece.fetched_at)
+            except InvalidInput as error:  # InvalidBars among them
                 log.warning("a shelf's bars of %s are none: %s", request.series.symbol, error)
                 continue
-            for verdict in self._verdicts(piece.start, piece.end, piece.outcome, piece.fetched_at):
+            for verdict in verdicts:
                 if verdict.fresh_until is None or verdict.fresh_until > self._stamp:
-                    await self._put(verdict, bars, piece.outcome, Fetched(NOTHING, seconds, "team"))
+                    about = Fetched(NOTHING, seconds, "team")
+                    await self._put(verdict, bars, piece.outcome, about, oldest=piece.fetched_at)
         return bool(pieces)
 
     async def to_shelves(self) -> None:
@@ -159,7 +161,13 @@ class Fetch:
         )
 
     async def _put(
-        self, part: "Verdict", bars: pd.DataFrame | None, outcome: str, about: Fetched
+        self,
+        part: "Verdict",
+        bars: pd.DataFrame | None,
+        outcome: str,
+        about: Fetched,
+        *,
+        oldest: int | None = None,
     ) -> tuple[Segment, pd.DataFrame | None]:
         """Store one part of an answer, and remember which bars are new, `about` them what is known."""
         piece = None if bars is None else rows_between(bars, part.start, part.end)
@@ -169,7 +177,9 @@ class Fetch:
             part.start,
             part.end,
             frame=piece,
-            fetched_at=self._stamp,
+            fetched_at=self._stamp
+            + (oldest is None),  # what a source says now is newer than what a shelf has
+            oldest=oldest,
             fresh_until=part.fresh_until,
             outcome=BARS if piece is not None else NO_TRADES if outcome == BARS else outcome,
         )

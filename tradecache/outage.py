@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 
-from tradecache.errors import ServerAwayWarning
+from tradecache.errors import ServerAwayWarning, told
 from tradecache.units import spelt_seconds
 
 log = logging.getLogger("tradecache")
@@ -65,7 +65,7 @@ class Outage:
         self._began = self._monotonic()
         self._pause = self._first
         self._next_try = self._began + self._pause
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        reason = f"{type(error).__name__}: {told(error)}".removesuffix(": ")
         said = f"{self.what} does not answer ({reason}): {self._instead} until it does"
         log.warning("%s", said)
         with contextlib.suppress(ServerAwayWarning):  # where warnings are errors: this is nobody's error

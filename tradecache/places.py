@@ -1,5 +1,6 @@
 """Which shared places of final bars do settings name, and what do they stand on?"""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,6 +148,8 @@ def _postgresql(url: SecretURL) -> Callable[[], Connection]:
     except ImportError as error:
         raise MissingDependency("asyncpg", "postgresql") from error
 
+    logging.getLogger("asyncpg").addHandler(logging.NullHandler())  # else it prints what we warn of
+
     def connect() -> Connection:
         with _stability_known():
             store = PostgreSQLStore(url=url.get_secret_value(), table_name=TABLE)
@@ -164,8 +167,8 @@ def _s3(url: SecretURL) -> Callable[[], Connection]:
     parts = urlsplit(url.get_secret_value())
     options: dict[str, Any] = dict(parse_qsl(parts.query))
     unknown = [name for name in options if name not in S3_OPTIONS]
-    if unknown or parts.path.strip("/"):
-        wrong = unknown[0] if unknown else parts.path
+    if unknown or parts.path.strip("/") or "@" in parts.netloc:
+        wrong = unknown[0] if unknown else parts.path or "***@"
         raise InvalidInput("team_url", wrong, f"s3://bucket, and in its query only {', '.join(S3_OPTIONS)}")
 
     def connect() -> Connection:

@@ -34,7 +34,7 @@ def redis_client(url: SecretURL, *, patience: float = PATIENCE, connections: int
     options: dict[str, Any] = {
         "protocol": 2,  # which older servers speak, too
         "max_connections": connections,
-        "timeout": None,  # for a free connection: those before us have a limit of their own
+        "timeout": 8 * patience,  # for a free connection: many who ask at once are no outage
         "socket_timeout": patience,
         "socket_connect_timeout": patience,
         "retry": Retry(NoBackoff(), 0),
@@ -61,6 +61,13 @@ def redis_faults() -> tuple[type[Exception], ...]:
     from redis import exceptions
 
     return exceptions.ConnectionError, exceptions.TimeoutError, ConnectionError, TimeoutError
+
+
+def redis_lost() -> tuple[type[Exception], ...]:
+    """Return what redis-py raises where a connection was lost, as after a restart: another one may do at once."""
+    from redis import exceptions
+
+    return exceptions.ConnectionError, ConnectionError
 
 
 def redis_errors() -> tuple[type[Exception], ...]:

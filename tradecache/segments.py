@@ -258,7 +258,8 @@ class SegmentStore:
     async def _put_together(self, series: Series, run: Sequence[Segment]) -> None:
         frames = [await self._stored(series, segment) for segment in run if segment.rows]
         parts = [frame for frame in frames if frame is not None]
-        if len(parts) < len(frames) or not are_alike(parts):
+        outcomes = {segment.outcome for segment in run}
+        if len(parts) < len(frames) or (not are_alike(parts) if parts else len(outcomes) > 1):
             return  # one is damaged, and will be fetched again, or they would become others than they are
         try:
             await self.put(

@@ -37,6 +37,20 @@ class Server(NamedTuple):
     errors: tuple[type[Exception], ...]
 
 
+class Before(NamedTuple):
+    """How things were before an entry was written, or read, of which a copy is to be made.
+
+    Attributes:
+        now: Microseconds since the epoch: from then on the copy's time runs.
+        stamp: The folder's mark.
+        changes: Numbers that are others once somebody may have deleted something.
+    """
+
+    now: int
+    stamp: Stamp
+    changes: tuple[int, int]
+
+
 class SharedMemory(PassthroughCacheWrapper):
     """A server's memory in front of a durable store, for entries that are written once and then only deleted.
 
@@ -70,6 +84,10 @@ class SharedMemory(PassthroughCacheWrapper):
         super().__init__(durable, shared, maximum_ttl=memory_ttl, missing_ttl=memory_ttl)
         self._shared = shared
         self._server = server
+        self._unreadable: tuple[type[Exception], ...] = (
+            *server.errors,
+            ValueError,
+        )  # the last for what is no text
         self._clock = clock
         self._memory_ttl = memory_ttl
         self._mark = mark
@@ -80,6 +98,8 @@ class SharedMemory(PassthroughCacheWrapper):
         """Whether the server answers."""
         self.refusal = Outage(f"a write to {server.where}", instead="what is written is on disk only")
         """Whether it takes values."""
+        self.denial = Outage(f"a read from {server.where}", instead="it is read from disk")
+        """Whether it lets values be read, and they are ours."""
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the value from the server, else from the durable store, of which the server then has a copy."""
@@ -87,16 +107,11 @@ class SharedMemory(PassthroughCacheWrapper):
         if value is not None:
             SERVED_BY.set("memory")
             return value
-        stamp, changes = self._mark.stamp(), self._changes()
+        before = self.before()
         value, ttl = await self.primary_key_value.ttl(key, collection=collection)
         SERVED_BY.set("none" if value is None else "disk")
-        if value is not None and FRAME not in value:
-            await self._fill([key], [value], collection=collection, ttl=ttl, stamp=stamp)
-            if (
-                self._changes() != changes
-                and await self.primary_key_value.get(key, collection=collection) is None
-            ):
-                await self._forget([key], collection)  # it was deleted between the read and the copy
+        if value is not None:
+            await self.copied([key], [value], collection=collection, ttl=ttl, before=before)
         return value
 
     async def get_many(
@@ -126,9 +141,9 @@ class SharedMemory(PassthroughCacheWrapper):
         ttl: SupportsFloat | None = None,
     ) -> None:
         """Store a value durably, then on the server."""
-        seconds = checked_ttl(ttl)
+        seconds, before = checked_ttl(ttl), self.before()
         await self.primary_key_value.put(key, value, collection=collection, ttl=seconds)
-        await self.copied([key], [value], collection=collection, ttl=seconds)
+        await self.copied([key], [value], collection=collection, ttl=seconds, before=before)
 
     async def put_many(
         self,
@@ -139,9 +154,9 @@ class SharedMemory(PassthroughCacheWrapper):
         ttl: SupportsFloat | None = None,
     ) -> None:
         """Store values durably, then on the server."""
-        seconds = checked_ttl(ttl)
+        seconds, before = checked_ttl(ttl), self.before()
         await self.primary_key_value.put_many(keys, values, collection=collection, ttl=seconds)
-        await self.copied(keys, values, collection=collection, ttl=seconds)
+        await self.copied(keys, values, collection=collection, ttl=seconds, before=before)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete a key from both."""
@@ -156,6 +171,10 @@ class SharedMemory(PassthroughCacheWrapper):
             self._deletes += 1
             await self._forget(keys, collection)
 
+    def before(self) -> Before:
+        """Return how things are, for `copied` to be told of after a write."""
+        return Before(self._clock.micros(), self._mark.stamp(), self._changes())
+
     async def copied(
         self,
         keys: Sequence[str],
@@ -163,12 +182,21 @@ class SharedMemory(PassthroughCacheWrapper):
         *,
         collection: str | None,
         ttl: float | None,
+        before: Before,
     ) -> None:
-        """Have the server keep copies of values that were stored durably just now."""
+        """Have the server keep copies of values that are stored durably; of none that was deleted meanwhile."""
         plain = [(key, value) for key, value in zip(keys, values, strict=True) if FRAME not in value]
-        stamp = self._mark.stamp()
         for some in _in_parts(plain):
-            await self._fill(*zip(*some, strict=True), collection=collection, ttl=ttl, stamp=stamp)
+            if not await self._fill(some, collection=collection, ttl=ttl, before=before):
+                break  # one that is slow, or full, is not sent the rest
+        if plain and self._changes() != before.changes:
+            await self._forget_deleted([key for key, _ in plain], collection)
+
+    async def _forget_deleted(self, keys: Sequence[str], collection: str | None) -> None:
+        found = await self.primary_key_value.get_many(keys, collection=collection)
+        gone = [key for key, value in zip(keys, found, strict=True) if value is None]
+        if gone:
+            await self._forget(gone, collection)
 
     def _changes(self) -> tuple[int, int]:
         """Return numbers that differ once somebody may have deleted something."""
@@ -178,15 +206,18 @@ class SharedMemory(PassthroughCacheWrapper):
         """Return the value of a copy that counts; None for none, and while the server is away."""
         if (self.outage.is_on or self._owed) and not await self._may_ask():
             return None
+        if self.denial.is_on and not self.denial.may_try():
+            return None
         try:
             found = await self._shared.get(key, collection=collection)
         except self._server.faults as error:
             self.outage.failed(error)
             return None
-        except self._server.errors as error:
-            log.warning("%r in %r is no copy of ours: %s", key, collection, error)
+        except self._unreadable as error:
+            self.denial.failed(error)
             return None
-        self.outage.went_well()
+        self.denial.went_well()
+        self._answered()
         return None if found is None else self._live(found)
 
     def _live(self, copy: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -200,44 +231,63 @@ class SharedMemory(PassthroughCacheWrapper):
 
     async def _fill(
         self,
-        keys: Sequence[str],
-        values: Sequence[Mapping[str, Any]],
+        items: Sequence[tuple[str, Mapping[str, Any]]],
         *,
         collection: str | None,
         ttl: float | None,
-        stamp: Stamp,
-    ) -> None:
+        before: Before,
+    ) -> bool:
+        """Send copies; return whether the server took them. A time limit of theirs that is over is no fault."""
         left = self._memory_ttl if ttl is None else min(ttl, self._memory_ttl)
-        if left <= 0 or not self.refusal.may_try() or not await self._may_ask():
-            return
-        about = {"until": self._clock.micros() + lifetime(left), "stamp": stamp._asdict()}
-        copies = [{"value": dict(value), **about} for value in values]
+        until = before.now + lifetime(left) if left > 0 else 0
+        if until <= self._clock.micros() or not self.refusal.may_try() or not await self._may_ask():
+            return False
+        about = {"until": until, "stamp": before.stamp._asdict()}
+        keys, copies = [key for key, _ in items], [{"value": dict(value), **about} for _, value in items]
         try:
             await self._shared.put_many(keys, copies, collection=collection, ttl=math.ceil(left) + SPARE)
         except self._server.faults as error:
+            self._mark.renew()  # it may still arrive, when the entry has been deleted
             self.outage.failed(error)
         except self._server.errors as error:
             self.refusal.failed(error)
+        except BaseException:
+            self._mark.renew()
+            raise
         else:
-            self.outage.went_well()
+            self._answered()
             self.refusal.went_well()
+            return True
+        return False
 
     async def _forget(self, keys: Sequence[str], collection: str | None) -> None:
         """Delete copies; where that fails nobody trusts them any more."""
-        if await self._may_ask() and await self._deleted(keys, collection):
-            return
-        self._mark.renew()
-        self._owed.setdefault(collection, set()).update(keys)
+        is_told = False
+        try:
+            is_told = await self._may_ask() and await self._deleted(keys, collection)
+        finally:  # also where it is cancelled
+            if not is_told:
+                self._mark.renew()
+                self._owed.setdefault(collection, set()).update(keys)
+
+    def _answered(self) -> None:
+        """Note that the server answers: after an outage it may have been started anew, with copies from before."""
+        if self.outage.is_on:
+            self._mark.renew()
+        self.outage.went_well()
 
     async def _may_ask(self) -> bool:
         """Whether the server may be asked; when it is back, what it should have deleted is deleted first."""
         if not self.outage.may_try():
             return False
         while self._owed:
-            collection, keys = self._owed.popitem()
-            if not await self._deleted(list(keys), collection):
-                self._owed.setdefault(collection, set()).update(keys)
+            collection, keys = next((where, list(names)) for where, names in self._owed.items())
+            if not await self._deleted(keys, collection):
                 return False
+            left = self._owed.get(collection, set())
+            left.difference_update(keys)
+            if not left:
+                self._owed.pop(collection, None)
         return True
 
     async def _deleted(self, keys: Sequence[str], collection: str | None) -> bool:
@@ -246,7 +296,7 @@ class SharedMemory(PassthroughCacheWrapper):
         except self._server.errors as error:
             self.outage.failed(error)
             return False
-        self.outage.went_well()
+        self._answered()
         return True
 
 

@@ -58,3 +58,18 @@ class Shelf(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+
+
+def without(ranges: Sequence[Range], pieces: Sequence[Piece]) -> list[Range]:
+    """Return what is left of ranges where nothing is known."""
+    missing = []
+    for start, end in ranges:
+        at = start
+        for first, last in sorted((piece.start, piece.end) for piece in pieces):
+            if at < first < end:
+                missing.append((at, first))
+            if at < last <= end or (first <= at < last):
+                at = max(at, min(last, end))
+        if at < end:
+            missing.append((at, end))
+    return missing

@@ -1,18 +1,18 @@
 """How are shared places of final bars asked before a source, and kept up to date, without ever being in the way?"""
 
-import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from tradecache.bridge import in_time
 from tradecache.claims import Claims, claimed
 from tradecache.errors import InvalidInput, NotStorable, UnknownKey
 from tradecache.outage import Outage
 from tradecache.segments import Series
-from tradecache.shelves import Piece, Shelf
+from tradecache.shelves import Piece, Shelf, without
 from tradecache.timeline import Range
 
 T = TypeVar("T")
@@ -42,8 +42,8 @@ class Place(NamedTuple):
     role: str
     shelf: Shelf
     claims: Claims | None = None
-    close: Callable[[], Awaitable[object]] | None = None
-    renew: Callable[[], Awaitable[object]] | None = None
+    close: Callable[[], Coroutine[Any, Any, object]] | None = None
+    renew: Callable[[], Coroutine[Any, Any, object]] | None = None
     called: Callable[[str], str] = str
 
 
@@ -59,12 +59,13 @@ class Shelving:
         self._places = places
         self._patience = patience
         self._said: set[str] = set()
-        self._outages = {
-            place.shelf.name: Outage(
-                place.shelf.name, instead="sources are asked as if it were not there", pauses=PAUSES
-            )
-            for place in places
-        }
+        self._outages = self._made("", instead="sources are asked as if it were not there")
+        self._refusals = self._made("a write to ", instead="what is fetched is not shared")
+        self._claiming = self._made("a claim at ", instead="sources may be asked by several at once")
+
+    def _made(self, what: str, *, instead: str) -> dict[str, Outage]:
+        names = [place.shelf.name for place in self._places]
+        return {name: Outage(what + name, instead=instead, pauses=PAUSES) for name in names}
 
     def __bool__(self) -> bool:
         """Whether there is a shelf at all."""
@@ -81,24 +82,25 @@ class Shelving:
         for place in self._places:
             if missing:
                 ask = partial(_asked, series=series, ranges=missing)
-                found += await self._tried(place, ask, patience=self._patience) or []
-                missing = _without(ranges, found)
+                outage = self._outages[place.shelf.name]
+                found += await self._tried(place, ask, outage, patience=self._patience) or []
+                missing = without(ranges, found)
         return sorted(found, key=lambda piece: piece.start)
 
     async def keep(self, series: Series, pieces: Sequence[Piece]) -> None:
         """Have each shelf keep final pieces; what one does not take is logged."""
         for place in self._places:
-            if pieces:
-                await self._tried(
-                    place, lambda shelf: shelf.keep(series, pieces), patience=TO_KEEP * self._patience
-                )
+            name = place.shelf.name
+            if pieces and self._outages[name].may_try():
+                keep = partial(_kept, series=series, pieces=pieces)
+                await self._tried(place, keep, self._refusals[name], patience=TO_KEEP * self._patience)
 
     @asynccontextmanager
     async def alone(self, series: Series) -> AsyncIterator[None]:
         """Wait until no other machine asks a source for a series, where the shelves can tell."""
         async with contextlib.AsyncExitStack() as held:
             for place in self._places:
-                if place.claims is not None and self._outages[place.shelf.name].may_try():
+                if place.claims is not None and not self._outages[place.shelf.name].is_on:
                     await self._claimed(held, place, place.claims, series)
                     break
             yield
@@ -110,10 +112,9 @@ class Shelving:
                 if close is not None:
                     await self._closed(place, close)
 
-    async def _closed(self, place: Place, close: Callable[[], Awaitable[object]]) -> None:
+    async def _closed(self, place: Place, close: Callable[[], Coroutine[Any, Any, object]]) -> None:
         try:
-            async with asyncio.timeout(self._patience):
-                await close()
+            await in_time(close(), self._patience)
         except Exception as error:
             log.debug("%s could not be closed", place.shelf.name, exc_info=error)
 
@@ -131,22 +132,31 @@ class Shelving:
     async def _claimed(
         self, held: contextlib.AsyncExitStack, place: Place, claims: Claims, series: Series
     ) -> None:
+        outage = self._claiming[place.shelf.name]
+        if not outage.may_try():
+            return
         try:
             await held.enter_async_context(claimed(claims, place.called(series.collection)))
         except Exception as error:  # noqa: BLE001 - any client's: to ask at the same time as another is no harm
-            self._outages[place.shelf.name].failed(error)
+            outage.failed(error)
             await self._renewed(place)
+        else:
+            outage.went_well()
 
     async def _tried(
-        self, place: Place, work: Callable[[Shelf], Awaitable[T]], *, patience: float
+        self,
+        place: Place,
+        work: Callable[[Shelf], Coroutine[Any, Any, T]],
+        outage: Outage,
+        *,
+        patience: float,
     ) -> T | None:
         """Return what a shelf answers; None while it is away."""
-        shelf, outage = place.shelf, self._outages[place.shelf.name]
+        shelf = place.shelf
         if not outage.may_try():
             return None
         try:
-            async with asyncio.timeout(patience):
-                answer = await work(shelf)
+            answer = await in_time(work(shelf), patience)
         except (InvalidInput, NotStorable, UnknownKey) as error:
             self._refused(shelf, error)
             return None
@@ -163,16 +173,5 @@ async def _asked(shelf: Shelf, *, series: Series, ranges: Sequence[Range]) -> li
     return await shelf.ask(series, ranges)
 
 
-def _without(ranges: Sequence[Range], pieces: Sequence[Piece]) -> list[Range]:
-    """Return what is left of ranges where nothing is known."""
-    missing = []
-    for start, end in ranges:
-        at = start
-        for first, last in sorted((piece.start, piece.end) for piece in pieces):
-            if at < first < end:
-                missing.append((at, first))
-            if at < last <= end or (first <= at < last):
-                at = max(at, min(last, end))
-        if at < end:
-            missing.append((at, end))
-    return missing
+async def _kept(shelf: Shelf, *, series: Series, pieces: Sequence[Piece]) -> None:
+    await shelf.keep(series, pieces)

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,10 @@ from key_value.aio.protocols.key_value import AsyncKeyValue
 from tradecache.clock import Clock
 from tradecache.credentials import SecretURL
 from tradecache.errors import MissingDependency, UnknownKey
-from tradecache.redisclient import redis_client, redis_errors, redis_faults, redis_store
+from tradecache.redisclient import redis_client, redis_errors, redis_faults, redis_lost, redis_store
 from tradecache.servers import Connected
 from tradecache.settings import Settings
-from tradecache.sharedmemory import Server, SharedMemory
+from tradecache.sharedmemory import Before, Server, SharedMemory
 from tradecache.stores.abilities import Item, Ordered
 from tradecache.stores.hot import HotStore
 from tradecache.stores.local import LocalStore
@@ -66,13 +66,14 @@ class Stack:
     async def put_all(self, items: Sequence[Item], *, ttl: float | None) -> None:
         """Store values of several collections: all or none."""
         addresses = [(collection, key) for collection, key, _ in items]
+        before = None if self.shared is None else self.shared.before()
         with Invalidating(self.memory, addresses):
             if isinstance(self.listed, Ordered):
                 await self.retrying.call(self.listed.put_all, items, ttl=ttl)
             else:
                 await self._put_or_undo(items, ttl=ttl)
-        if self.shared is not None:
-            await self._copied(self.shared, items, ttl=ttl)
+        if self.shared is not None and before is not None:
+            await self._copied(self.shared, items, ttl=ttl, before=before)
         for collection, _, _ in items:
             self.points.statistics.get_collection(collection).put.increment()
 
@@ -88,12 +89,16 @@ class Stack:
                 await self.disk.delete(key, collection=collection)
             raise
 
-    async def _copied(self, shared: SharedMemory, items: Sequence[Item], *, ttl: float | None) -> None:
+    async def _copied(
+        self, shared: SharedMemory, items: Sequence[Item], *, ttl: float | None, before: Before
+    ) -> None:
         by_collection: dict[str, dict[str, Mapping[str, Any]]] = {}
         for collection, key, value in items:
             by_collection.setdefault(collection, {})[key] = value
         for collection, values in by_collection.items():
-            await shared.copied(list(values), list(values.values()), collection=collection, ttl=ttl)
+            await shared.copied(
+                list(values), list(values.values()), collection=collection, ttl=ttl, before=before
+            )
 
     async def close(self) -> None:
         """Let go of memory, of connections to servers, and of the folder."""
@@ -149,8 +154,12 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
     shared, server = None, None
     if settings.memory_url is not None:
         server = _server(settings.memory_url)
-        counted_shared = TierStatistics(_on_server(server, settings, clock=clock, ring=ring))
-        shared = _shared(disk, counted_shared, settings, clock=clock, store=store)
+        mark = TrustMark(store.folder if isinstance(store, LocalStore) else None)
+        copies = _on_server(server, settings, clock=clock, ring=ring, on_fault=mark.renew)
+        counted_shared = TierStatistics(copies)
+        shared = _shared(
+            disk, counted_shared, settings, clock=clock, mark=mark, foreign_commits=foreign_commits
+        )
         wrappers.append(counted_shared)
     points = TierStatistics(shared or tiers)
     frames = TierStatistics(tiered(counted_disk))
@@ -179,29 +188,42 @@ def _server(url: SecretURL) -> Connected:
 
 
 def _shared(
-    disk: AsyncKeyValue, copies: AsyncKeyValue, settings: Settings, *, clock: Clock, store: AsyncKeyValue
+    disk: AsyncKeyValue,
+    copies: AsyncKeyValue,
+    settings: Settings,
+    *,
+    clock: Clock,
+    mark: TrustMark,
+    foreign_commits: Callable[[], int],
 ) -> SharedMemory:
-    """Return the memory tier on a server, with `copies` of what is in a store, in front of it as it is written to."""
-    folder = store if isinstance(store, LocalStore) else None
+    """Return the memory tier on a server, with `copies` of what is on disk."""
+    where = f"the memory tier at {settings.memory_url}"
     return SharedMemory(
         disk,
         copies,
-        Server(f"the memory tier at {settings.memory_url}", redis_faults(), (*redis_errors(), UnknownKey)),
+        Server(where, redis_faults(), (*redis_errors(), UnknownKey)),
         clock=clock,
         memory_ttl=settings.memory_ttl,
-        mark=TrustMark(None if folder is None else folder.folder),
-        foreign_commits=_never if folder is None else folder.foreign_commits,
+        mark=mark,
+        foreign_commits=foreign_commits,
     )
 
 
 def _on_server(
-    server: AsyncKeyValue, settings: Settings, *, clock: Clock, ring: "Keyring | None"
+    server: AsyncKeyValue,
+    settings: Settings,
+    *,
+    clock: Clock,
+    ring: "Keyring | None",
+    on_fault: Callable[[], object],
 ) -> AsyncKeyValue:
     """Return a server's store with names that it keeps apart, sealed where there is a key.
 
     What fails for a passing reason is tried once more.
     """
-    again = Retry(server, is_quiet=True, max_retries=1, initial_delay=0.01, retry_on=redis_faults())
+    again = Retry(
+        server, is_quiet=True, on_fault=on_fault, max_retries=1, initial_delay=0.01, retry_on=redis_lost()
+    )
     named = SafeNames(again, prefix="tradecache.")
     return named if ring is None else sealed_by(named, settings, clock=clock, ring=ring)
 

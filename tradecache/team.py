@@ -3,15 +3,16 @@
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
-from tradecache.errors import EntryTooLarge
+from tradecache.errors import EntryTooLarge, NoBars
 from tradecache.intervals import interval_of, month_of, month_start
 from tradecache.segments import Series, are_alike, joined
-from tradecache.shelves import NO_TRADES, Piece
+from tradecache.shelves import NO_TRADES, Piece, without
 from tradecache.stores.values import FRAME
 from tradecache.timeline import BARS, Range, Segment, Timeline
 
@@ -21,13 +22,18 @@ HOUR = 3_600_000_000  # microseconds
 WIDE = "wide"
 """The key of what is known of ranges without bars that are longer than `MANY` buckets."""
 MANY = 24
+MOST = 240  # buckets of one question, the newest: twenty years of months
 SILENT = (NO_TRADES, "closed")
 """Outcomes that, beside bars, say no more than that there are no others."""
 VERSION = 1
 
 
 class Part(NamedTuple):
-    """What a bucket says of one range; its bars are those of the bucket's frame in that range."""
+    """What a bucket says of one range; its bars are those of the bucket's frame in that range.
+
+    Where it was put together, it is as old as the newest of its parts, for that decides which of two answers counts, and
+    each of them was final when it was kept.
+    """
 
     start: int
     end: int
@@ -67,10 +73,19 @@ class Team:
 
     async def ask(self, series: Series, ranges: Sequence[Range]) -> list[Piece]:
         """Return what is known of these ranges, in order."""
-        names = {key: None for start, end in ranges for key in buckets(series, start, end)}
-        found = await self._buckets(series, [*names, WIDE])
-        timeline, sources = _laid_out(piece for bucket in found.values() for piece in bucket.pieces(*_ALL))
-        return [piece for start, end in ranges for piece in _seen(timeline, sources, start, end)]
+        wide = await self._buckets(series, [WIDE])
+        known = [piece for bucket in wide.values() for piece in bucket.pieces(*_ALL)]
+        open_ones = without(
+            ranges, known
+        )  # a range without a beginning is a hundred years of months, mostly empty
+        keys = list(dict.fromkeys(key for start, end in open_ones for key in buckets(series, start, end)))[
+            -MOST:
+        ]
+        found = await self._buckets(series, keys)
+        timeline, sources = _laid_out(
+            [*known, *(piece for bucket in found.values() for piece in bucket.pieces(*_ALL))]
+        )
+        return joined_quiet(piece for start, end in ranges for piece in _seen(timeline, sources, start, end))
 
     async def keep(self, series: Series, pieces: Sequence[Piece]) -> None:
         """Keep pieces; where one of the same range is there already, the newer one counts."""
@@ -87,11 +102,16 @@ class Team:
 
     async def _buckets(self, series: Series, keys: Sequence[str]) -> dict[str, Bucket]:
         values = await self._store.get_many(keys, collection=series.collection)
-        found = ((key, _bucket(value)) for key, value in zip(keys, values, strict=True) if value is not None)
+        found = (
+            (key, _bucket(value, series))
+            for key, value in zip(keys, values, strict=True)
+            if value is not None
+        )
         return {key: bucket for key, bucket in found if bucket is not None}
 
 
-_ALL = (-(2**62), 2**62)
+_FAR = 2**62
+_ALL = (-_FAR, _FAR)
 
 
 def buckets(series: Series, start: int, end: int) -> list[str]:
@@ -125,13 +145,42 @@ def _by_bucket(series: Series, pieces: Iterable[Piece]) -> dict[str, list[Piece]
     """Return pieces cut by bucket; those long ones without bars in a bucket of their own."""
     found: dict[str, list[Piece]] = defaultdict(list)
     for piece in pieces:
-        edges = list(_edges(series, piece.start, piece.end))
-        if piece.frame is None and len(edges) > MANY:
-            found[WIDE].append(piece)
-            continue
-        for key, start, end in edges:
-            found[key].append(piece.within(start, end))
+        for part in _without_quiet_ends(series, piece):
+            edges = list(_edges(series, part.start, part.end))
+            if part.frame is None and len(edges) > MANY:
+                found[WIDE].append(part)
+                continue
+            for key, start, end in edges:
+                found[key].append(part.within(start, end))
     return found
+
+
+def _without_quiet_ends(series: Series, piece: Piece) -> list[Piece]:
+    """Return a piece in up to three: before the bucket of its first bar, with bars, and after that of its last one."""
+    if piece.frame is None:
+        return [piece]
+    labels = piece.frame.index.asi8  # type: ignore[attr-defined]
+    ((_, first, _),) = _edges(series, int(labels[0]), int(labels[0]) + 1)
+    ((_, _, last),) = _edges(series, int(labels[-1]), int(labels[-1]) + 1)
+    edges = [piece.start, max(first, piece.start), min(last, piece.end), piece.end]
+    return [piece.within(start, end) for start, end in pairwise(edges) if start < end]
+
+
+def joined_quiet(pieces: Iterable[Piece]) -> list[Piece]:
+    """Return pieces, those neighbours as one that have no bars for the same reason."""
+    result: list[Piece] = []
+    for piece in pieces:
+        last = result[-1] if result else None
+        if (
+            last is not None
+            and last.frame is piece.frame is None
+            and last[1:3] == (piece.start, piece.outcome)
+        ):
+            older = min(last.fetched_at, piece.fetched_at)
+            result[-1] = last._replace(end=piece.end, fetched_at=older)
+        else:
+            result.append(piece)
+    return result
 
 
 def _laid_out(pieces: Iterable[Piece]) -> tuple[Timeline, dict[str, Piece]]:
@@ -154,7 +203,8 @@ def _merged(old: Bucket, new: Sequence[Piece]) -> Bucket:
     """Return what is known of a bucket after some more was learnt of it."""
     kept = [*old.pieces(*_ALL)]
     frames = [piece.frame for piece in new if piece.frame is not None]
-    if frames and old.frame is not None and not are_alike([old.frame, *frames]):
+    new = [piece for piece in new if piece.frame is None or are_alike([frames[-1], piece.frame])]
+    if frames and old.frame is not None and not are_alike([frames[-1], old.frame]):
         kept = []  # columns or types have changed: what is older would be changed by it
     timeline, sources = _laid_out([*kept, *new])
     seen = list(_seen(timeline, sources, *timeline.extent))
@@ -163,7 +213,7 @@ def _merged(old: Bucket, new: Sequence[Piece]) -> Bucket:
 
 
 def _put_together(pieces: Sequence[Piece]) -> list[Part]:
-    """Return the parts that pieces are, neighbours that say the same as one, as old as the older of them."""
+    """Return the parts that pieces are, neighbours that say the same as one."""
     parts: list[Part] = []
     for piece in pieces:
         part = Part(*piece[:3], piece.fetched_at)
@@ -172,7 +222,7 @@ def _put_together(pieces: Sequence[Piece]) -> list[Part]:
         if before is None or outcome is None:
             parts.append(part)
         else:
-            parts[-1] = Part(before.start, part.end, outcome, min(before.fetched_at, part.fetched_at))
+            parts[-1] = Part(before.start, part.end, outcome, max(before.fetched_at, part.fetched_at))
     return parts
 
 
@@ -189,16 +239,49 @@ def _value(bucket: Bucket) -> dict[str, Any]:
     return value if bucket.frame is None else {**value, FRAME: bucket.frame}
 
 
-def _bucket(value: dict[str, Any]) -> Bucket | None:
+def _bucket(value: dict[str, Any], series: Series) -> Bucket | None:
     """Return the bucket that a value is; None, and a line in the log, for what is none."""
     try:
         if value["version"] != VERSION:
             raise ValueError(f"version {value['version']!r}")
-        parts = tuple(Part(int(a), int(b), str(outcome), int(at)) for a, b, outcome, at in value["parts"])
-        frame = value.get(FRAME)
-        if any(part.start >= part.end for part in parts) or not isinstance(frame, (pd.DataFrame, type(None))):
-            raise ValueError("its parts are none")
-    except (KeyError, TypeError, ValueError) as error:
-        log.warning("an entry of the team's store is no bucket of bars: %s", error)
+        parts = tuple(_part(*each) for each in value["parts"])
+        if any(one.end > other.start for one, other in pairwise(parts)):
+            raise ValueError("its parts overlap")
+        return Bucket(parts, _checked(value.get(FRAME), series))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        log.warning("an entry of the team's store is no bucket of bars of %s: %s", series.symbol, error)
         return None
-    return Bucket(parts, frame)
+
+
+def _part(start: object, end: object, outcome: object, fetched_at: object) -> Part:
+    """Return a part of a bucket.
+
+    Raises:
+        ValueError: For what is none.
+    """
+    numbers = [each for each in (start, end, fetched_at) if type(each) is int and -_FAR < each < _FAR]
+    if len(numbers) < 3 or numbers[0] >= numbers[1] or outcome not in (BARS, *NoBars.REASONS, "empty"):  # noqa: PLR2004
+        raise ValueError("its parts are none")
+    return Part(numbers[0], numbers[1], str(outcome), numbers[2])
+
+
+def _checked(frame: object, series: Series) -> pd.DataFrame | None:
+    """Return the frame of a bucket, if its labels are what those of bars are.
+
+    Raises:
+        ValueError: When they are not.
+    """
+    if frame is None:
+        return None
+    zone = "UTC" if interval_of(series.interval).is_intraday else "None"
+    index = frame.index if isinstance(frame, pd.DataFrame) else None
+    if not isinstance(frame, pd.DataFrame) or not isinstance(index, pd.DatetimeIndex):
+        raise ValueError("it has no frame labelled by times")  # noqa: TRY004 - what is stored is no argument
+    if (
+        (index.unit, str(index.tz)) != ("us", zone)
+        or index.hasnans
+        or not index.is_monotonic_increasing
+        or not index.is_unique
+    ):
+        raise ValueError("its labels are none of bars")
+    return frame

@@ -83,10 +83,19 @@ class Retry(RetryWrapper):
 
     Args:
         is_quiet: Whether somebody else says what is wrong, once and not with each try.
+        on_fault: Called with each first try that fails.
     """
 
-    def __init__(self, key_value: AsyncKeyValue, *, is_quiet: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        key_value: AsyncKeyValue,
+        *,
+        is_quiet: bool = False,
+        on_fault: Callable[[], object] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(key_value, **options)
+        self._on_fault = on_fault
         self._level = logging.DEBUG if is_quiet else logging.WARNING
 
     async def ttl(
@@ -170,6 +179,8 @@ class Retry(RetryWrapper):
     ) -> T:
         """Go on after a first try that failed with `fault`: wait, try, and wait longer each time."""
         await asyncio.sleep(0)  # where no loop runs (`bridge.finish`), the work is given up here
+        if self._on_fault is not None:
+            self._on_fault()
         for attempt in range(self.max_retries):
             delay = self._calculate_delay(attempt)
             tries = attempt + 1, self.max_retries

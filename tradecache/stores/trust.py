@@ -2,10 +2,13 @@
 
 import logging
 import os
+import platform
 import secrets
+import uuid
 from pathlib import Path
 from typing import NamedTuple
 
+import xxhash
 from pydantic import TypeAdapter, ValidationError
 
 from tradecache.stores.disk import replace_private
@@ -67,11 +70,16 @@ class TrustMark:
             self._renew(self._path)
 
     def _renew(self, path: Path) -> None:
-        folder = self._stamp.folder or secrets.token_hex(8)
-        self._stamp, self._seen = Stamp(folder, since=secrets.token_hex(8)), None
+        self._stamp, self._seen = Stamp(_id_of(path.parent), since=secrets.token_hex(8)), None
         try:
             replace_private(path, _FORM.dump_json(self._stamp))
             self._is_own = False
         except OSError as error:
             self._is_own = True
             log.debug("the mark of copies in %s cannot be written: %s", path.parent, error)
+
+
+def _id_of(folder: Path) -> str:
+    """Return what tells a folder from those elsewhere: the same one also when its mark was lost, or all of it."""
+    whole = f"{platform.node()} {uuid.getnode()} {os.path.realpath(folder)}"
+    return xxhash.xxh3_64_hexdigest(whole.encode("utf-8", "surrogateescape"))
