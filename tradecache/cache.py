@@ -388,6 +388,11 @@ class TradingDataCache:
         usage = await store.usage() if isinstance(store, LocalStore) else {}
         return stats.info_series(self.where, self.settings, self.stack.memory.occupancy(), usage)
 
+    def servers(self) -> dict[str, bool]:
+        """Return for each shared server ("memory", "team", "archive") whether it is believed to answer."""
+        shared = self.stack.shared
+        return {} if shared is None else {"memory": not shared.outage.is_on}
+
     def get_cache_statistics(self) -> dict[str, int | float]:
         """Return total_gets, cache_hits, cache_misses, hit_rate_percent, total_puts and total_deletes.
 
@@ -452,8 +457,8 @@ class TradingDataCache:
         from tradecache.exporter import MetricsServer
 
         server = MetricsServer(collector, port=port, address=address)
-        weakref.finalize(self, server.stop)  # which keeps only the server
-        self._servers.append(server)
+        server.end_with(self)
+        self._servers = [each for each in self._servers if not each.is_closed] + [server]
         server.begin()
         return server
 
