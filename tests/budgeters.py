@@ -1,12 +1,9 @@
 """What do child processes do that ask one provider together?"""
 
-import asyncio
 import contextlib
 import itertools
 import json
-import logging
 import os
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -94,39 +91,6 @@ def churn(folder: str) -> None:
                 say("churning")
 
     run(work())
-
-
-def crowd(folder: str, limit: list[float]) -> None:
-    """Take places in two threads of four tasks each for so long as ordered; say when each was taken, and what was warned of."""
-    warned: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: warned.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger("tradecache").addHandler(handler)
-    begun: list[float] = []
-
-    async def take(seconds: float) -> None:
-        budget = Budgets(Path(folder)).of(WebSource("", (int(limit[0]), limit[1])))
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.3):
-                    turn = await budget.take()
-                    if not turn.wait:
-                        begun.append(time.monotonic())
-                    await asyncio.sleep(min(turn.wait, 0.1))
-
-    async def all_of_them(seconds: float) -> None:
-        await asyncio.gather(*(take(seconds) for _ in range(4)))
-
-    say("open")
-    for seconds in orders():
-        threads = [threading.Thread(target=run, args=(all_of_them(seconds),)) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        say(begun)
-        say(warned)
 
 
 def fork_between(folder: str, server: str) -> None:
