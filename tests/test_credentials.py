@@ -68,6 +68,8 @@ def test_what_is_no_key(wrong):
         ("memory_url", 5),
         ("team_url", "postgres:secretword"),
         ("team_url", "file:"),
+        ("team_url", "file:relative"),
+        ("team_url", "file://shared/folder"),
         ("archive_url", "redis://:secretword@host"),
         ("archive_url", "postgresql://me:12/secretword@host/db"),
         ("memory_url", "redis://:77#secretword@host/0"),
@@ -83,6 +85,23 @@ def test_what_is_no_url(name, wrong):
     if isinstance(wrong, str) and "@" in wrong:
         assert "secretword" not in str(error.value)
         assert "secretword" not in str(vars(error.value))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"encryption_key": "secretword"}, {"retries": -1, "encryption_key": KEY}, {"retrys": 1, "encryption_key": KEY},
+              {"memory_url": "redis://me:secretword@host:99999"}]
+)  # fmt: skip
+def test_no_error_carries_a_secret(wrong):
+    """Neither an error nor what it was raised from holds a secret; and half-made settings can be shown."""
+    with pytest.raises(InvalidInput) as caught:
+        Settings(**wrong)
+
+    error = caught.value
+    while error is not None:
+        assert "secretword" not in f"{error!r} {vars(error)}"
+        assert KEY not in f"{error!r} {vars(error)}"
+        error = error.__cause__ or error.__context__
+    assert repr(Settings.__new__(Settings)).startswith("Settings(")
 
 
 def test_names_need_a_key():

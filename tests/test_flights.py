@@ -5,7 +5,7 @@ from loops import run
 from scripts import run_script
 
 from tradecache.errors import RateLimited, SourceUnavailable
-from tradecache.flights import Flights
+from tradecache.flights import Flights, locks, notes
 
 HOLDER = """
 import asyncio, sys
@@ -185,3 +185,17 @@ def test_a_damaged_note_is_no_note(folder, text):
             return landing.failure([(0, 9)])
 
     assert run(main()) is None
+
+
+def test_what_flights_leave_behind(folder):
+    """Notes, also unfinished ones, and the lock files of series are found by their room."""
+
+    async def main():
+        async with Flights(folder).alone("series") as landing:
+            landing.failed(SourceUnavailable("down"), [(0, 9)])
+
+    run(main())
+    (folder / "0123.tmp").touch()
+    assert {path.suffix for path in notes(folder)} == {".failed", ".tmp"}
+    assert [path.suffix for path in locks(folder)] == [".lock"]
+    assert sorted([*notes(folder), *locks(folder)]) == sorted(folder.iterdir())

@@ -14,7 +14,7 @@ from pandas.testing import assert_frame_equal
 from tradecache.errors import InvalidInput, InvalidPrices
 from tradecache.models import PriceData
 from tradecache.points import Latest, columns_of, latest_frame, points_between, points_frame
-from tradecache.stores.local import Entry
+from tradecache.stores.abilities import Entry
 
 MOMENT = datetime(2013, 3, 1, 21, tzinfo=UTC)
 DTYPES = {"symbol": "str", "price": "float64", "volume": "float64", "expires_at": "datetime64[us, UTC]"}

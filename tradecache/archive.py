@@ -39,8 +39,9 @@ class Archive:
 
     With `columns` it reads a table or view of your own as a source of bars, and writes nothing:
 
-        prices = Archive(url, table="my_prices", interval="1d",
-                         columns={"symbol": "ticker", "timestamp": "day", "close": "px_close"})
+        prices = Archive(url, table="my_prices", interval="1d", name="warehouse",
+                         columns={"symbol": "ticker", "timestamp": "day", "open": "px_open", "high": "px_high",
+                                  "low": "px_low", "close": "px_close", "volume": None})
         cache = TradeCache(source=prices)
 
     Args:

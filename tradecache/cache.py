@@ -60,7 +60,8 @@ class TradingDataCache:
         freshness: Until when bars are fresh: a policy of `tradecache.freshness`, `BarClose()` by default.
         settings: See `Settings`.
         clock: A callable that returns an aware datetime in UTC; the system's clock by default.
-        durable: Any py-key-value store to use as the durable tier instead of a folder.
+        durable: Any py-key-value store to use as the durable tier instead of a folder: price points by their id,
+            and where it lists its keys, by time; bars need a folder.
         team: Any py-key-value store where a team keeps final bars, instead of `settings.team_url`; it is asked
             before a source is, and stays yours to close.
 
@@ -386,7 +387,15 @@ class TradingDataCache:
         self._check_open()
         store = self.stack.durable
         usage = await store.usage() if isinstance(store, LocalStore) else {}
-        return stats.info_series(self.where, self.settings, self.stack.memory.occupancy(), usage)
+        return stats.info_series(
+            self.where, self.settings, self.stack.memory.occupancy(), usage, self.servers()
+        )
+
+    def servers(self) -> dict[str, bool]:
+        """Return for each shared server ("memory", "team", "archive") whether it is believed to answer."""
+        shared = self.stack.shared
+        memory = {} if shared is None else {"memory": not shared.outage.is_on}
+        return memory | self.desk.shelving.states()
 
     def servers(self) -> dict[str, bool]:
         """Return for each shared server ("memory", "team", "archive") whether it is believed to answer."""

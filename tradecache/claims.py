@@ -18,7 +18,7 @@ T = TypeVar("T")
 log = logging.getLogger("tradecache")
 
 LEASE = 20.0  # seconds after which the claim of a machine that has died is over
-PATIENCE = 5.0  # seconds for an answer
+PATIENCE = 2.0  # seconds for an answer
 RENEWED = 3  # times in each lease
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5  # seconds between two looks at another's claim
 SETTLED = (

@@ -57,16 +57,17 @@ def checked_url(field: str, value: object, schemes: Sequence[str]) -> SecretURL:
     allowed = f"a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
     if not isinstance(text, str):
         raise InvalidInput(field, type(text).__name__, allowed)
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:  # which would show it
-        raise InvalidInput(field, SHOWN, allowed + ", with a port of at most 65535") from None
+    port = _port(text)
+    if port < 0:
+        raise InvalidInput(field, SHOWN, allowed + ", with a port of at most 65535")
+    parts = urlsplit(text)
     if _is_cut(text):
         raise InvalidInput(
             field, without_secrets(text), allowed + ", its password quoted (urllib.parse.quote)"
         )
-    is_complete = parts.netloc or parts.path if parts.scheme == "file" else parts.hostname
+    if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
+        raise InvalidInput(field, text, "file:///absolute/path, with three slashes, for a folder")
+    is_complete = parts.path if parts.scheme == "file" else parts.hostname
     if parts.scheme not in schemes or not is_complete or port == 0:
         raise InvalidInput(field, without_secrets(text), allowed)
     return SecretURL(text)
@@ -88,6 +89,15 @@ def checked_key(value: object) -> SecretKey:
     if not is_key:
         raise InvalidInput("encryption_key", SHOWN, allowed)
     return SecretKey(text)
+
+
+def _port(url: str) -> int:
+    """Return the port of a URL; 80 where it has none, and -1 where it can have none."""
+    try:
+        port = urlsplit(url).port
+    except ValueError:  # whose words would show the URL
+        return -1
+    return 80 if port is None else port
 
 
 def _is_cut(url: str) -> bool:

@@ -79,7 +79,8 @@ class BarDesk:
         self._clock = clock
         self._telemetry = telemetry
         self._freshness = freshness
-        self._shelving = shelving or Shelving([])
+        self.shelving = shelving or Shelving([])
+        """Shared places of final bars."""
         self._settings = settings
         self._budgets: Budgets | None = None
         self._guards: dict[Any, tuple[Any, Guard]] = {}
@@ -103,7 +104,7 @@ class BarDesk:
         if self._book is None:
             flights = Flights(self._segments.folder / "locks", sealed=self._stack.sealed)
             self._book = BarBook(
-                self._segments, self.views, flights, clock=self._clock, shelving=self._shelving
+                self._segments, self.views, flights, clock=self._clock, shelving=self.shelving
             )
         return self._book
 
@@ -262,7 +263,7 @@ class BarDesk:
         async with contextlib.AsyncExitStack() as parts:  # each is let go of, whatever becomes of the others
             if self._budgets is not None:
                 parts.push_async_callback(self._budgets.close)
-            parts.push_async_callback(self._shelving.close)
+            parts.push_async_callback(self.shelving.close)
             for _, guard in self._guards.values():
                 parts.push_async_callback(guard.close)
             parts.callback(self._segments.forget)

@@ -28,8 +28,8 @@ TradeCacheError
 ├── NestingRefused        (RuntimeError)     asyncio cannot be patched, another loop than its own is in use
 └── MissingDependency     (ImportError)      an optional package is not installed
 
-and two warnings (UserWarning): StaleDataWarning, bars that are no longer fresh were handed out, and
-MissingBarsWarning, some of several symbols could not be had.
+and three warnings (UserWarning): StaleDataWarning, bars that are no longer fresh were handed out,
+MissingBarsWarning, some of several symbols could not be had, and ServerAwayWarning, a shared server does not answer.
 """
 
 from collections.abc import Sequence
@@ -304,6 +304,10 @@ class UnknownKey(TradeCacheError, LookupError):
     def __init__(self, key_id: str) -> None:
         self.id = key_id
         super().__init__(f"it is encrypted under the key {key_id}, which is not among those given")
+
+
+class ServerAwayWarning(UserWarning):
+    """Issued once for each outage of a server that is shared, without which everything goes on."""
 
 
 class CacheClosed(TradeCacheError, RuntimeError):

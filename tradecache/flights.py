@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
     from tradecache.sealing import Sealed
+    from tradecache.seals import Seal
 
+LOCKS = "locks"
+"""The folder below a cache's own where the files of series lie."""
 Locks = tuple[asyncio.Lock, "FileLock", Path]
 
+FAILED, TEMPORARY, LOCK = ".failed", ".tmp", ".lock"  # notes of failures, those not all written yet, locks
 AT_ONCE = 32  # series that are fetched at the same time; a source has its own limit
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks at a lock that another holds
 
@@ -40,7 +44,7 @@ class Flights:
 
     def __init__(self, folder: Path, *, sealed: "Sealed | None" = None) -> None:
         self._folder = folder
-        self._sealed = sealed
+        self._seal = None if sealed is None else sealed.seal
         self._held: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
         self._failures: dict[Path, tuple[float, Sequence[Range], Exception]] = {}
         self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Locks]] = WeakKeyDictionary()
@@ -53,7 +57,7 @@ class Flights:
         async with among_tasks, self._places():
             await self._acquire(lock)
             try:
-                yield Landing(path.with_suffix(".failed"), began, self._failures, self._sealed)
+                yield Landing(path.with_suffix(FAILED), began, self._failures, self._seal)
             finally:
                 lock.release()
 
@@ -67,9 +71,9 @@ class Flights:
         if name not in locks:
             from filelock import FileLock  # when first needed, for what it costs
 
-            hidden = name if self._sealed is None else self._sealed.hidden(name)
+            hidden = name if self._seal is None else self._seal.hidden(name)
             path = self._folder / xxhash.xxh3_64_hexdigest(hidden.encode())
-            lock = FileLock(f"{path}.lock", thread_local=False, preserve_lock_file=True)
+            lock = FileLock(f"{path}{LOCK}", thread_local=False, preserve_lock_file=True)
             locks[name] = asyncio.Lock(), lock, path
         return locks[name]
 
@@ -101,9 +105,9 @@ class Landing:
         note: Path,
         began: float,
         failures: dict[Path, tuple[float, Sequence[Range], Exception]],
-        sealed: "Sealed | None" = None,
+        seal: "Seal | None" = None,
     ) -> None:
-        self._sealed = sealed
+        self._seal = seal
         self._note = note
         self._began = began
         self._failures = failures
@@ -115,7 +119,7 @@ class Landing:
             return known[2]
         try:
             content = self._note.read_bytes()
-            note = json.loads(content if self._sealed is None else self._sealed.opened_bytes(content))
+            note = json.loads(content if self._seal is None else self._seal.opened_bytes(content))
             if not self._speaks_for(note["ended"], note["ranges"], ranges):
                 return None
             kind = getattr(errors, note["kind"])
@@ -136,9 +140,9 @@ class Landing:
             "args": error.args,
             "values": vars(error),
         }
-        temporary = self._note.with_suffix(".tmp")
+        temporary = self._note.with_suffix(TEMPORARY)
         content = json.dumps(note, default=str).encode()
-        temporary.write_bytes(content if self._sealed is None else self._sealed.sealed_bytes(content))
+        temporary.write_bytes(content if self._seal is None else self._seal.sealed_bytes(content))
         temporary.replace(self._note)
 
     def went_well(self) -> None:
@@ -150,6 +154,16 @@ class Landing:
         """Whether an attempt ended while this one waited, and was for all of `ranges`."""
         within = (any(start <= first and last <= end for start, end in covered) for first, last in ranges)
         return ended >= self._began and all(within)
+
+
+def notes(folder: Path) -> list[Path]:
+    """Return the notes of failures that lie in a folder of locks."""
+    return [*sorted(folder.glob(f"*{FAILED}")), *sorted(folder.glob(f"*{TEMPORARY}"))]
+
+
+def locks(folder: Path) -> list[Path]:
+    """Return the lock files in a folder of locks, which are called after hashes of series."""
+    return sorted(folder.glob(f"*{LOCK}"))
 
 
 def _told(folder: Path, error: OSError) -> StoreError:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tradecache")
 
+KEY = "__key__"
+"""The name under which a sealed value tells the id of its key."""
 UNREADABLE = pa.ArrowException, TradeCacheError
 
 ARROW = "__arrow__"
@@ -59,6 +61,8 @@ class FrameCodec(Mapped):
 
     def out(self, value: dict[str, Any], address: Address) -> dict[str, Any] | None:
         """Return a value with its frame as a DataFrame; None for what is no frame of ours."""
+        if self._ring is None and KEY in value:
+            raise UnknownKey(str(value[KEY]))  # who has no key writes over nothing either
         if not {ARROW, SEALED} & value.keys():
             return value
         rest = dict(value)

@@ -47,7 +47,8 @@ class TradeCache:
         freshness: Until when bars are fresh: a policy of `tradecache.freshness`, `BarClose()` by default.
         settings: See `Settings`.
         clock: A callable that returns an aware datetime in UTC; the system's clock by default.
-        durable: Any py-key-value store to use as the durable tier instead of a folder.
+        durable: Any py-key-value store to use as the durable tier instead of a folder: price points by their id,
+            and where it lists its keys, by time; bars need a folder.
         team: Any py-key-value store where a team keeps final bars, instead of `settings.team_url`; it is asked
             before a source is, and stays yours to close.
 
@@ -204,8 +205,8 @@ class TradeCache:
 
         Returns:
             One row for each span: symbol, source, interval, start, end (UTC; end is not included), tier
-            ("memory", "disk", "source", "none"), why, rows, seconds (of a source's spans with the request that they
-            came with). `why` is "final" (kept for ever), "fresh"
+            ("memory", "disk", "team": its store or the archive, "source", "none"), why, rows, seconds (of a source's spans
+            with the request that they came with). `why` is "final" (kept for ever), "fresh"
             (until its time is up), "stale" (a source failed), "no_trades" and the like (the source's answer that
             there are no bars, and its state), "closed" (no session by the calendar), "in the future", "before the
             source begins", "not stored", or "failed" and the error.

@@ -1,26 +1,14 @@
 """Which live entries does a collection have, in the order of their keys?"""
 
-from typing import Protocol, runtime_checkable
-
 from key_value.aio.protocols.key_value import AsyncEnumerateKeysProtocol
 from pydantic_core import to_json
 
 from tradecache.clock import Clock, lifetime
 from tradecache.errors import NotEnumerable
 from tradecache.stack import Stack
-from tradecache.stores.local import Entry
+from tradecache.stores.abilities import Entry, Ordered
 
 ENUMERATION_CAP = 10_000  # py-key-value's stores list no more keys than this, silently
-
-
-@runtime_checkable
-class OrderedStore(Protocol):
-    """A store that can list a collection in the order of its keys."""
-
-    async def scan(
-        self, collection: str, *, start: str = "", end: str | None = None, last: int | None = None
-    ) -> list[Entry]:
-        """Return live entries with `start` <= key < `end`."""
 
 
 async def entries_of(
@@ -38,7 +26,7 @@ async def entries_of(
         NotEnumerable: When the durable store cannot list its keys, or has more than it lists.
     """
     store = stack.listed
-    if isinstance(store, OrderedStore):
+    if isinstance(store, Ordered):
         return await stack.retrying.call(store.scan, collection, start=start, end=end, last=last)
     entries = await _entries_unordered(stack, collection, clock=clock, start=start, end=end)
     return entries if last is None else entries[-last:]

@@ -1,9 +1,12 @@
 """Does a shared server answer, and when is it worth asking again?"""
 
+import contextlib
 import logging
 import time
+import warnings
 from collections.abc import Callable
 
+from tradecache.errors import ServerAwayWarning
 from tradecache.units import spelt_seconds
 
 log = logging.getLogger("tradecache")
@@ -19,16 +22,25 @@ class Outage:
     Args:
         what: The server, as a sentence names it, without secrets.
         instead: What is done meanwhile: "reads and writes go on from disk".
+        pauses: Seconds of the first pause, and of the longest.
         monotonic: Seconds of a clock that never runs backwards.
     """
 
-    def __init__(self, what: str, *, instead: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        instead: str,
+        pauses: tuple[float, float] = (FIRST_PAUSE, LONGEST_PAUSE),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.what = what
         self._instead = instead
+        self._first, self._longest = pauses
         self._monotonic = monotonic
         self._began: float | None = None
         self._next_try = 0.0
-        self._pause = FIRST_PAUSE
+        self._pause = self._first
 
     @property
     def is_on(self) -> bool:
@@ -42,7 +54,7 @@ class Outage:
         now = self._monotonic()
         if now < self._next_try:
             return False
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._pause = min(2 * self._pause, self._longest)
         self._next_try = now + self._pause
         return True
 
@@ -51,10 +63,13 @@ class Outage:
         if self._began is not None:
             return
         self._began = self._monotonic()
-        self._pause = FIRST_PAUSE
+        self._pause = self._first
         self._next_try = self._began + self._pause
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        log.warning("%s does not answer (%s): %s until it does", self.what, reason, self._instead)
+        said = f"{self.what} does not answer ({reason}): {self._instead} until it does"
+        log.warning("%s", said)
+        with contextlib.suppress(ServerAwayWarning):  # where warnings are errors: this is nobody's error
+            warnings.warn(said, ServerAwayWarning, stacklevel=2)
 
     def went_well(self) -> None:
         """Note that it answered."""

@@ -146,7 +146,7 @@ class OwnTable:
         query = """SELECT relname::text AS name FROM pg_class
             WHERE relkind IN ('r', 'v', 'm', 'f', 'p') AND relnamespace NOT IN
             ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) AND NOT relispartition
-            AND ($1 IS NULL OR relnamespace::regnamespace::text = $1) ORDER BY relname LIMIT $2"""
+            AND ($1::text IS NULL OR relnamespace::regnamespace::text = $1) ORDER BY relname LIMIT $2"""
         found = session.ask(query, self._schema, MANY).column("name").to_pylist()
         return found or ["those of this database, which has none that we see"]
 

@@ -61,8 +61,10 @@ def shelving_of(settings: Settings, *, clock: Clock, team: AsyncKeyValue | None 
 
 def _archive(url: SecretURL) -> Place:
     from tradecache.archive import Archive
+    from tradecache.database import driver
 
-    return Place(Archive(url, name=f"the archive at {url}"[:LONGEST_NAME], timeout=PATIENCE))
+    driver()  # which tells what has to be installed
+    return Place("archive", Archive(url, name=f"the archive at {url}"[:LONGEST_NAME], timeout=PATIENCE))
 
 
 def _team_at(url: SecretURL, settings: Settings, *, clock: Clock) -> Place:
@@ -125,9 +127,9 @@ def _team(
     ring = keyring_of(settings)
     coded = FrameCodec(named, ring=ring)
     if ring is None:
-        return Place(Team(coded, name=name), KeyClaims(named))
+        return Place("team", Team(coded, name=name), KeyClaims(named))
     sealed = sealed_by(coded, settings, clock=clock, ring=ring, with_frames=True)
-    return Place(Team(sealed, name=name), KeyClaims(named), called=sealed.hidden)
+    return Place("team", Team(sealed, name=name), KeyClaims(named), called=sealed.hidden)
 
 
 def _anew(place: Place) -> Place:

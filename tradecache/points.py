@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tradecache.errors import InvalidInput, InvalidSymbol
 from tradecache.models import ALLOWED, PriceData, means
-from tradecache.stores.local import Entry
+from tradecache.stores.abilities import Entry
 
 log = logging.getLogger("tradecache")
 

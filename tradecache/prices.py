@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from tradecache.clock import MICRO, TTL, Clock, checked_ttl
 from tradecache.errors import InvalidPrices, NotEnumerable
-from tradecache.listing import ENUMERATION_CAP, OrderedStore, entries_of
+from tradecache.listing import ENUMERATION_CAP, entries_of
 from tradecache.models import (
     PriceData,
     checked_id,
@@ -29,9 +29,9 @@ from tradecache.models import (
 from tradecache.naming import OF_POINTS, PRICES
 from tradecache.points import POINTS, Fault, Latest, columns_of, point_in, points_between, points_frame
 from tradecache.ranges import Moment, first_moment, last_moment
-from tradecache.stack import Item, Stack
+from tradecache.stack import Stack
 from tradecache.steps import in_steps
-from tradecache.stores.local import Entry
+from tradecache.stores.abilities import Entry, Item, Ordered
 from tradecache.telemetry import SERVED_BY, Telemetry, Timed, size_of_rows
 
 log = logging.getLogger("tradecache")
@@ -186,7 +186,7 @@ class PriceBook:
         if not isinstance(store, AsyncEnumerateCollectionsProtocol):
             raise NotEnumerable(self._stack.durable)
         names = await self._stack.retrying.call(store.collections)
-        if not isinstance(store, OrderedStore) and len(names) >= ENUMERATION_CAP:
+        if not isinstance(store, Ordered) and len(names) >= ENUMERATION_CAP:
             raise NotEnumerable(self._stack.durable)
         symbols = (name.removeprefix(OF_POINTS) for name in names if name.startswith(OF_POINTS))
         return sorted(symbol for symbol in symbols if is_symbol(symbol))  # a damaged row may name another

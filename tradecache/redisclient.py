@@ -42,13 +42,17 @@ def redis_client(url: SecretURL, *, patience: float = PATIENCE, connections: int
     }
     text = url.get_secret_value()
     text = SCHEMES.get(url.scheme, url.scheme) + text[len(url.scheme) :]
+    pool, fault = None, ""
     try:
         int(urlsplit(text).path.strip("/") or 0)  # else redis-py would take database 0
         pool = BlockingConnectionPool.from_url(text, **options)
         pool.make_connection()  # type: ignore[no-untyped-call]  # looks at the options, and does not connect
-    except (TypeError, ValueError) as error:  # whose words might show a password
-        allowed = f"a URL that redis-py takes, with a number as its database ({type(error).__name__})"
-        raise InvalidInput("url", str(url), allowed) from None
+    except (TypeError, ValueError) as error:
+        fault = type(error).__name__  # whose words might show a password, as its context would
+    if pool is None or fault:
+        raise InvalidInput(
+            "url", str(url), f"a URL that redis-py takes, with a number as its database ({fault})"
+        )
     return Redis.from_pool(pool)
 
 

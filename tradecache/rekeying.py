@@ -5,31 +5,37 @@ that others write or delete meanwhile is lost or comes back, and after a kill th
 """
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
 from tradecache.bridge import shared_bridge
-from tradecache.errors import InvalidInput, MissingDependency, StoreBusy, StoreError, UnknownKey, WrongKey
+from tradecache.errors import InvalidInput, MissingDependency, StoreBusy, StoreError, WrongKey
+from tradecache.flights import LOCKS, locks, notes
 from tradecache.settings import Settings
 from tradecache.stores.access import Access
+from tradecache.stores.arrow import Content
 from tradecache.stores.disk import QUARANTINE
-from tradecache.stores.ledger import COLUMNS, Row, row_checksum
-from tradecache.stores.payloads import SEALED, DamagedPayload, Payload, Payloads
+from tradecache.stores.entries import owner_of, payload_of, row_of
+from tradecache.stores.ledger import COLUMNS, Row
+from tradecache.stores.payloads import SEALED, DamagedPayload, Owner, Payload, Payloads
+from tradecache.stores.salvage import leftovers
+from tradecache.stores.tags import TAG_BYTES, tag_of
+from tradecache.stores.values import value_text
 
 try:
-    from tradecache.sealing import NotSealed, Opened, Seal, names_of, value_text
+    from tradecache.seals import NotSealed, Opened, Seal, names_of
     from tradecache.stores import keycard
-    from tradecache.stores.cipher import HEADER, Unreadable, header_of
     from tradecache.stores.keyring import Keyring
+    from tradecache.stores.sealedfiles import SealedFiles, key_of
+    from tradecache.stores.unlocking import check_keys, secret_of
 except ImportError as missing:
     raise MissingDependency("cryptography", "encryption") from missing
 
@@ -44,7 +50,7 @@ COUNTS = (
 )  # fmt: skip
 REMAINDER = (
     f"SELECT {COLUMNS} FROM entries WHERE (collection, key) > (?, ?) AND "  # noqa: S608 - our own columns
-    f"substr(value, 1, {keycard.TAG_BYTES}) IS NOT ? ORDER BY collection, key LIMIT {BATCH}"
+    f"substr(value, 1, {TAG_BYTES}) IS NOT ? ORDER BY collection, key LIMIT {BATCH}"
 )
 EXCHANGE = (
     "UPDATE OR IGNORE entries SET collection = ?, size = ?, checksum = ?, value = ?, path = ?, payload = ? "
@@ -54,12 +60,10 @@ REMOVE = "DELETE FROM entries WHERE collection = ? AND key = ? AND checksum = ?"
 
 
 class Exchange(NamedTuple):
-    """What is to stand in place of an entry: under which name, which JSON, which file."""
+    """What is to stand in place of an entry."""
 
-    row: Row
-    hidden: str
-    text: bytes
-    payload: Payload | None
+    old: Row
+    new: Row
 
 
 def rekey(settings: Settings) -> pd.Series:
@@ -114,10 +118,9 @@ class _Rekeying:
         self._access = access
         self._ring = Keyring(settings.encryption_key)
         self._hashed = settings.hashed_names
-        self._tag = keycard.spelt(keycard.Tag(self._ring.first.id, self._hashed))
         fsync = settings.sync == "full"
         self._plain = Payloads(self.folder, fsync=fsync)
-        self._payloads = Payloads(self.folder, fsync=fsync, ring=self._ring)
+        self._payloads = Payloads(self.folder, fsync=fsync, form=SealedFiles(self._ring))
         self._counts: Counter[str] = Counter()
 
     async def run(self) -> pd.Series:
@@ -140,13 +143,13 @@ class _Rekeying:
         """Return the card as it is while this is at work."""
         before = keycard.read_card(self.folder)
         starts = self._access.at_once(lambda x: x.run(keycard.starts))
-        tags = [keycard.tag_of(start) for start in starts]
+        tags = [tag_of(start) for start in starts]
         if before is None:
             card = keycard.new_card(self._ring.first, hashed=self._hashed)
             unfinished = {keycard.PLAIN} if None in tags else set()
         else:
-            keycard.check_keys(self.folder, before, self._ring)
-            card = before.with_key(self._ring.first, keycard.secret_of(self.folder, before, self._ring))
+            check_keys(self.folder, before, self._ring)
+            card = before.with_key(self._ring.first, secret_of(self.folder, before, self._ring))
             unfinished = set(before.unfinished)
         secret = card.secret(self._ring)
         for tag in filter(None, tags):
@@ -164,17 +167,18 @@ class _Rekeying:
         """Make what opens the entries as they are and what seals them anew."""
         names = names_of(self._ring, card.secret(self._ring))
         self._takes_plain = keycard.PLAIN in card.unfinished
-        is_lost = keycard.LOST in card.unfinished
-        self._old_names = None if is_lost else names
-        self._passed_over = b"" if is_lost else self._tag
-        self._seal = Seal(self._ring, names if self._hashed else None)
+        self._has_lost_names = keycard.LOST in card.unfinished
+        self._seals = {False: Seal(self._ring), True: Seal(self._ring, names)}
+        self._seal = self._seals[self._hashed]
+        self._start = self._seal.tag.start()
         self._changes_names = bool(card.unfinished)
 
     async def _one_pass(self) -> bool:
         """Go over what is not as it should be; return whether there was anything."""
         place: tuple[str, str] = ("", "")
         found = False
-        while rows := await self._access.fetch(REMAINDER, (*place, self._passed_over)):
+        passed_over = b"" if self._has_lost_names else self._start
+        while rows := await self._access.fetch(REMAINDER, (*place, passed_over)):
             exchanges: list[Exchange] = []
             for row in map(Row._make, rows):
                 found |= await self._prepared(row, exchanges)
@@ -187,16 +191,15 @@ class _Rekeying:
         try:
             opened = self._opened(row)
             hidden = self._seal.hidden(opened.collection)
-            if row.value.startswith(self._tag) and hidden == row.collection:
+            if row.value.startswith(self._start) and hidden == row.collection:
                 return False
-            text = value_text(self._seal.spelt(opened))
-            if row.path is None:
-                exchanges.append(Exchange(row, hidden, text, None))
+            owner = Owner(hidden, row.key, value_text(self._seal.spelt(opened)))
+            if (old := payload_of(row)) is None:
+                exchanges.append(_exchange(row, owner, None))
             else:
-                content = memoryview(self._content(row))
-                payload = self._payloads.write_bytes(hidden, row.key, content, text=text)
-                await self._enter([Exchange(row, hidden, text, payload)])
-        except (NotSealed, DamagedPayload, UnknownKey, ValueError) as error:
+                new = self._payloads.write_bytes(owner, self._content(row, old))
+                await self._enter([_exchange(row, owner, new)])
+        except (NotSealed, DamagedPayload, ValueError) as error:
             await self._put_aside(row, error)
         except FileNotFoundError as error:
             await self._without_file(row, error)
@@ -211,29 +214,23 @@ class _Rekeying:
         """Return what an entry is, in whichever form it is kept."""
         if not row.is_intact:
             raise DamagedPayload("the checksum of its row differs")
-        tag = keycard.tag_of(row.value)
+        has_frame = payload_of(row) is not None
+        tag = tag_of(row.value)
         if tag is None:
             if not self._takes_plain:
                 raise NotSealed("it is not sealed, in a folder that is")
             from_json(row.value)
-            return Opened(row.collection, row.key, row.expires, row.path is not None, row.value)
-        opened = self._seal.opened(from_json(row.value), hashed=tag.hashed)
-        if opened.key != row.key or opened.has_frame != (row.path is not None):
-            raise NotSealed("it was sealed for another place")
-        if not tag.hashed and opened.collection != row.collection:
-            raise NotSealed("it was sealed for another place")
-        if tag.hashed and self._old_names and self._old_names.hidden(opened.collection) != row.collection:
-            raise NotSealed("it was sealed for another place")
-        return opened
+            return Opened(row.collection, row.key, row.expires, has_frame, row.value)
+        where = None if tag.hashed and self._has_lost_names else row.collection
+        return self._seals[tag.hashed].opened_at(where, row.key, from_json(row.value), has_frame=has_frame)
 
-    def _content(self, row: Row) -> Any:
+    def _content(self, row: Row, payload: Payload) -> Content:
         """Return the Arrow file of an entry."""
-        assert row.path is not None  # noqa: S101 - told to the type checker
-        assert row.payload is not None  # noqa: S101
-        payload = Payload(row.path, row.size - len(row.value), row.payload)
-        if keycard.tag_of(row.value) is None:
-            return self._plain.content(payload)
-        return self._payloads.content(payload, collection=row.collection, key=row.key, text=row.value)
+        if tag_of(row.value) is not None:
+            return self._payloads.content(payload, owner_of(row))
+        if payload.path.endswith(SEALED):
+            raise DamagedPayload("its file is encrypted, and it is not")
+        return self._plain.content(payload, owner_of(row))
 
     async def _enter(self, exchanges: list[Exchange]) -> None:
         """Enter all of these that are still what they were, in one transaction."""
@@ -241,7 +238,7 @@ class _Rekeying:
         def work(connection: sqlite3.Connection) -> list[str]:
             return [_exchanged(connection, each) for each in exchanges]
 
-        paths = [each.payload and each.payload.path for each in exchanges]
+        paths = [each.new.path for each in exchanges]
         try:
             outcomes = await self._write(work) if exchanges else []
         except (
@@ -252,7 +249,7 @@ class _Rekeying:
             raise
         for each, path, outcome in zip(exchanges, paths, outcomes, strict=True):
             self._counts[outcome] += 1
-            self._payloads.remove([each.row.path if outcome != "gone" else None])
+            self._payloads.remove([each.old.path if outcome != "gone" else None])
             self._payloads.remove([path if outcome != "sealed_anew" else None])
 
     async def _without_file(self, row: Row, error: Exception) -> None:
@@ -275,8 +272,8 @@ class _Rekeying:
             final = card.only(self._ring.first)
 
             def work(connection: sqlite3.Connection) -> int:
-                query = f"SELECT COUNT(*) FROM entries WHERE substr(value, 1, {keycard.TAG_BYTES}) IS NOT ?"  # noqa: S608
-                (left,) = connection.execute(query, (self._tag,)).fetchone()
+                query = f"SELECT COUNT(*) FROM entries WHERE substr(value, 1, {TAG_BYTES}) IS NOT ?"  # noqa: S608
+                (left,) = connection.execute(query, (self._start,)).fetchone()
                 if not left:
                     keycard.set_guard(connection, final)
                 return int(left)
@@ -297,28 +294,20 @@ class _Rekeying:
             path.unlink(missing_ok=True)
             self._counts["quarantine_deleted"] += 1
         if self._changes_names:
-            _remove_empty(self.folder)
+            self._payloads.remove_empty(but=[LOCKS])
         self._counts["not_compacted"] = int(not await self._compacted())
 
     def _outdated(self, known: set[str]) -> Iterator[Path]:
-        """Yield files that may hold something in another form than the present: of no entry, or notes."""
-        for path, _ in list(self._payloads.files()):
-            if path not in known and not self._is_current(self.folder / path):
-                yield self.folder / path
-        notes = ["*.failed", "*.tmp", *(["*.lock"] if self._changes_names else [])]
-        for pattern in notes:
-            yield from sorted((self.folder / "locks").glob(pattern))
-        yield from sorted(self.folder.glob("ledger-*.new*"))
+        """Yield files that may hold something in another form than the present: of no entry, or notes.
 
-    def _is_current(self, path: Path) -> bool:
-        """Whether a file without an entry is sealed under the new key: its writer may be about to enter it."""
-        if SEALED not in path.name:
-            return False
-        try:
-            with path.open("rb") as file:
-                return header_of(file.read(HEADER.size + 16)).key_id == self._ring.first.id
-        except (OSError, Unreadable):
-            return False
+        One of no entry that is sealed under the new key is left: its writer may be about to enter it.
+        """
+        for path, _ in list(self._payloads.files()):
+            if path not in known and key_of(self.folder / path) != self._ring.first.id:
+                yield self.folder / path
+        yield from notes(self.folder / LOCKS)
+        yield from locks(self.folder / LOCKS) if self._changes_names else []
+        yield from leftovers(self.folder)
 
     async def _compacted(self) -> bool:
         """Have the ledger keep nothing of what was; return whether others let it."""
@@ -333,14 +322,16 @@ class _Rekeying:
         return await self._access.run(lambda ledger: ledger.write(work))
 
 
+def _exchange(row: Row, owner: Owner, payload: Payload | None) -> Exchange:
+    return Exchange(row, row_of(owner, payload, created=row.created, expires=row.expires))
+
+
 def _exchanged(connection: sqlite3.Connection, each: Exchange) -> str:
     """Enter one exchange; return what became of it: "sealed_anew", "superseded" or, of an entry changed meanwhile, "gone"."""
-    row, hidden, text, payload = each
-    path, size, file = (None, 0, None) if payload is None else payload
-    checksum = row_checksum(hidden, row.key, row.created, row.expires, text, path, file)
-    new = (hidden, len(text) + size, checksum, text, path, file)
-    same = (row.collection, row.key, row.checksum)
-    if connection.execute(EXCHANGE, (*new, *same)).rowcount:
+    old, new = each
+    content = (new.collection, new.size, new.checksum, new.value, new.path, new.payload)
+    same = (old.collection, old.key, old.checksum)
+    if connection.execute(EXCHANGE, (*content, *same)).rowcount:
         return "sealed_anew"
     return "superseded" if connection.execute(REMOVE, same).rowcount else "gone"
 
@@ -356,11 +347,3 @@ def _emptied_log(connection: sqlite3.Connection) -> None:
         error = sqlite3.OperationalError("the log is in use")
         error.sqlite_errorcode = sqlite3.SQLITE_BUSY
         raise error
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove folders that are empty, whose names are those of collections."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir() and not path.is_symlink() and path.name not in {QUARANTINE, "locks"}:
-            with contextlib.suppress(OSError):  # it is not empty
-                path.rmdir()

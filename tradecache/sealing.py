@@ -1,152 +1,23 @@
-"""How is a value sealed before any store sees it, so that it can be neither read, altered, moved nor kept too long?
-
-A sealed value is a Fernet token in clear company of its version, the id of its key and whether names are hidden.
-In the token stand, before the value: collection, key, the moment of expiry and whether a frame belongs to it.
-"""
+"""How is a value sealed before any store sees it, so that it can be neither read, altered, moved nor kept too long?"""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, SupportsFloat, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, SupportsFloat
 
 import pandas as pd
-from cryptography.fernet import Fernet
-from key_value.aio.protocols.key_value import (
-    AsyncEnumerateCollectionsProtocol,
-    AsyncEnumerateKeysProtocol,
-    AsyncKeyValue,
-)
-from key_value.aio.wrappers.encryption.fernet import ENCRYPTION_VERSION, FernetEncryptionWrapper
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from key_value.aio.protocols.key_value import AsyncKeyValue
+from key_value.aio.wrappers.encryption.fernet import FernetEncryptionWrapper
+from pydantic_core import from_json
 
 from tradecache.clock import MICRO, Clock, checked_ttl, lifetime
-from tradecache.errors import InvalidInput, NotStorable, UnknownKey
-from tradecache.naming import KINDS
+from tradecache.errors import InvalidInput, NotStorable
+from tradecache.seals import NotSealed, Opened, Seal
 from tradecache.steps import in_steps
-from tradecache.stores.keyring import Keyring, Names
-from tradecache.stores.local import Entry
+from tradecache.stores.abilities import Entry, Item, Listing, Ordered, Quarantining
 from tradecache.stores.names import checked_address, checked_keys
-from tradecache.stores.values import FRAME, normal_value
+from tradecache.stores.values import FRAME, normal_value, value_text
 
 log = logging.getLogger("tradecache")
-
-VERSION, KEY, HASHED, DATA = "__encryption_version__", "__key__", "__hashed__", "__encrypted_data__"
-SEALED_NAMES = {VERSION, KEY, HASHED, DATA}
-
-Item = tuple[str, str, Mapping[str, Any]]
-
-
-class NotSealed(Exception):
-    """Raised when a value is not one that was sealed for its place; it is never served."""
-
-
-class Opened(NamedTuple):
-    """What was in a sealed value.
-
-    Attributes:
-        collection: Where it was put, by its clear name.
-        key: Under which key.
-        expires: In microseconds since the epoch; None: never.
-        has_frame: Whether a frame belongs to it.
-        text: The value without its frame, as JSON.
-    """
-
-    collection: str
-    key: str
-    expires: int | None
-    has_frame: bool
-    text: bytes
-
-
-@runtime_checkable
-class Quarantining(Protocol):
-    """A store that can put an entry aside which somebody else has found out to be wrong."""
-
-    async def put_aside(
-        self, key: str, *, collection: str, suspicion: Callable[..., Exception | None]
-    ) -> None:
-        """Put it aside unless it is another one by now."""
-
-
-@runtime_checkable
-class Listing(AsyncEnumerateKeysProtocol, AsyncEnumerateCollectionsProtocol, Protocol):
-    """A store that lists its keys and collections."""
-
-
-@runtime_checkable
-class Ordered(Listing, Protocol):
-    """A store that lists entries in the order of their keys, and enters several in one transaction."""
-
-    async def scan(
-        self, collection: str, *, start: str = "", end: str | None = None, last: int | None = None
-    ) -> list[Entry]:
-        """Return live entries with `start` <= key < `end`."""
-
-    async def put_all(self, items: Sequence[Item], *, ttl: float | None) -> None:
-        """Store all of `items` or none."""
-
-
-class Seal:
-    """Makes values into sealed ones, and sealed ones into what they were.
-
-    Args:
-        ring: The keys: with the first one values are sealed, and all of them open what they can.
-        names: Hides the names of collections; None: they stay as they are.
-        wrong_key: Returns the error to raise for a value under a key that was not given, by the key's id; None
-            for one that counts as not sealed.
-    """
-
-    def __init__(
-        self,
-        ring: Keyring,
-        names: Names | None = None,
-        *,
-        wrong_key: Callable[[str], Exception | None] | None = None,
-    ) -> None:
-        self.ring = ring
-        self.names = names
-        self._wrong_key = wrong_key
-
-    def hidden(self, collection: str) -> str:
-        """Return what a collection is called in the store."""
-        return collection if self.names is None else self.names.hidden(collection)
-
-    def spelt(self, opened: Opened) -> dict[str, Any]:
-        """Return a sealed value in the form that stores hold it in, under the first key."""
-        head = to_json(opened[:-1])
-        return {
-            VERSION: ENCRYPTION_VERSION,
-            KEY: self.ring.first.id,
-            HASHED: int(self.names is not None),
-            DATA: self.ring.first.seal(head + b"\n" + opened.text).decode(),
-        }
-
-    def opened(self, value: Mapping[str, Any], *, hashed: bool | None = None) -> Opened:
-        """Open a value, wherever it was found.
-
-        Args:
-            value: As the store holds it.
-            hashed: Whether its name should be hidden; by default as those that are sealed here.
-
-        Raises:
-            NotSealed: When it was not sealed with one of the keys, or was altered.
-        """
-        if not SEALED_NAMES <= value.keys() <= SEALED_NAMES | {FRAME}:
-            raise NotSealed("it is not sealed")
-        version, key_id, token = value[VERSION], value[KEY], value[DATA]
-        if type(version) is not int or version != ENCRYPTION_VERSION:
-            raise NotSealed("it is sealed in a version that is not ours")
-        if not isinstance(key_id, str) or not isinstance(token, str):
-            raise NotSealed("it is not sealed")
-        wanted = self.names is not None if hashed is None else hashed
-        if type(value[HASHED]) is not int or value[HASHED] != wanted:
-            raise NotSealed("its name is not hidden as it should be")
-        try:
-            return _opened(self.ring[key_id].opened(token))
-        except UnknownKey as error:
-            refusal = self._wrong_key(key_id) if self._wrong_key is not None else None
-            raise refusal or NotSealed(str(error)) from None
-        except ValueError as error:
-            raise NotSealed(str(error)) from None
 
 
 class Sealed(FernetEncryptionWrapper):
@@ -174,7 +45,7 @@ class Sealed(FernetEncryptionWrapper):
         clock: Clock,
         with_frames: bool = False,
     ) -> None:
-        super().__init__(key_value, fernet=Fernet(Fernet.generate_key()))  # the ring's keys are used instead
+        super().__init__(key_value, fernet=seal.ring.fernet)  # what the library does, it does with our keys
         self.seal = seal
         self.hidden = seal.hidden
         self._clock = clock
@@ -265,22 +136,6 @@ class Sealed(FernetEncryptionWrapper):
             return error
         return None
 
-    def sealed_bytes(self, content: bytes) -> bytes:
-        """Return bytes sealed for a file of their own, behind the id of the key."""
-        return self.seal.ring.first.id.encode() + b" " + self.seal.ring.first.seal(content)
-
-    def opened_bytes(self, content: bytes) -> bytes:
-        """Return what was sealed by `sealed_bytes`.
-
-        Raises:
-            ValueError: When it was not, or under a key that was not given.
-        """
-        key_id, _, token = content.partition(b" ")
-        try:
-            return self.seal.ring[key_id.decode("ascii", "replace")].opened(token)
-        except UnknownKey as error:
-            raise ValueError(str(error)) from None
-
     def _expiry(self, ttl: float | None) -> int | None:
         return None if ttl is None else self._clock.micros() + lifetime(ttl)
 
@@ -319,17 +174,8 @@ class Sealed(FernetEncryptionWrapper):
         return result, left
 
     def _opened_at(self, hidden: str, key: str, value: Mapping[str, Any]) -> Opened:
-        """Open a value and see that it belongs where it was found.
-
-        Raises:
-            NotSealed: Saying why it does not.
-        """
-        opened = self.seal.opened(value)
-        if self.hidden(opened.collection) != hidden or opened.key != key:
-            raise NotSealed("it was sealed for another place")
-        if opened.has_frame != isinstance(value.get(FRAME), pd.DataFrame):
-            raise NotSealed("its frame is missing" if opened.has_frame else "a frame was put beside it")
-        return opened
+        """Open a value with the frame that was found with it."""
+        return self.seal.opened_at(hidden, key, value, has_frame=isinstance(value.get(FRAME), pd.DataFrame))
 
     async def _refused(self, collection: str, key: str, reason: Exception) -> None:
         log.warning("%r in %r is not served: %s", key, self.hidden(collection), reason)
@@ -345,6 +191,12 @@ class SealedListing(Sealed):
     """`Sealed` over a store that lists its keys and collections."""
 
     key_value: Any
+
+    def __init__(
+        self, key_value: AsyncKeyValue, *, seal: Seal, clock: Clock, with_frames: bool = False
+    ) -> None:
+        super().__init__(key_value, seal=seal, clock=clock, with_frames=with_frames)
+        self._clear: dict[str, str] = {}
 
     async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
         """Return the keys of a collection, which are not encrypted."""
@@ -363,10 +215,6 @@ class SealedListing(Sealed):
                 if name not in self._clear:
                     await self._learn(name)
         return sorted(self._clear[name] for name in hidden if name in self._clear)
-
-    def __init__(self, key_value: AsyncKeyValue, **options: Any) -> None:
-        super().__init__(key_value, **options)
-        self._clear: dict[str, str] = {}
 
     async def _learn(self, hidden: str) -> None:
         """Find out what a collection is called, from an entry of it."""
@@ -412,23 +260,18 @@ class SealedOrdered(SealedListing):
         for last in (1, None):
             for entry in await self.key_value.scan(hidden, last=last):
                 try:
-                    opened = self.seal.opened(_mapping(entry.value))
+                    opened = self.seal.opened_at(hidden, entry.key, _mapping(entry.value))
                 except NotSealed:
                     continue
-                if self.hidden(opened.collection) == hidden:
-                    self._clear[hidden] = opened.collection
-                    return
+                self._clear[hidden] = opened.collection
+                return
 
     async def _scanned(self, collection: str, entry: Entry) -> Opened | None:
-        hidden = self.hidden(collection)
         try:
-            opened = self.seal.opened(_mapping(entry.value))
-            if self.hidden(opened.collection) != hidden or opened.key != entry.key:
-                raise NotSealed("it was sealed for another place")
+            return self.seal.opened_at(self.hidden(collection), entry.key, _mapping(entry.value))
         except NotSealed as error:
             await self._refused(collection, entry.key, error)
             return None
-        return opened
 
 
 def sealed(key_value: AsyncKeyValue, *, seal: Seal, clock: Clock, with_frames: bool = False) -> Sealed:
@@ -440,25 +283,6 @@ def sealed(key_value: AsyncKeyValue, *, seal: Seal, clock: Clock, with_frames: b
     return kind(key_value, seal=seal, clock=clock, with_frames=with_frames)
 
 
-def names_of(ring: Keyring, secret: bytes | None = None) -> Names:
-    """Return what hides names: with a folder's own secret, else by the last key, which a rotation keeps longest."""
-    return Names(ring.keys[-1].names if secret is None else secret, kinds=tuple(KINDS))
-
-
-def _opened(plain: bytes) -> Opened:
-    """Return what is in the plain text of a token.
-
-    Raises:
-        ValueError: When that is nothing of ours.
-    """
-    head, _, text = plain.partition(b"\n")
-    try:
-        collection, key, expires, has_frame = from_json(head)
-    except (TypeError, ValueError):
-        raise ValueError("what is in its token is nothing of ours") from None
-    return Opened(collection, key, expires, has_frame, text)
-
-
 def _mapping(text: bytes) -> dict[str, Any]:
     """Return the mapping that some JSON is; an empty one where it is none."""
     try:
@@ -466,11 +290,3 @@ def _mapping(text: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def value_text(value: dict[str, Any]) -> bytes:
-    """Return a value as the JSON that a ledger holds."""
-    try:
-        return to_json(value, inf_nan_mode="constants")
-    except PydanticSerializationError as error:  # half a surrogate pair
-        raise NotStorable(f"it holds text that UTF-8 cannot hold: {error}") from error

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote
 
 import pandas as pd
@@ -16,13 +16,11 @@ from pydantic_core import from_json
 from tradecache.errors import EntryTooLarge, NotEnumerable, NotStorable
 from tradecache.naming import OF_BARS
 from tradecache.stack import Stack
+from tradecache.stores.abilities import Ordered
 from tradecache.stores.local import LocalStore
 from tradecache.stores.sizes import bytes_of_arrays, owned
 from tradecache.stores.values import FRAME
 from tradecache.timeline import Segment, Timeline
-
-if TYPE_CHECKING:
-    from tradecache.sealing import SealedOrdered
 
 LOCAL = "local"
 """The source of a user's own bars, a name which no other source may have."""
@@ -290,10 +288,12 @@ class SegmentStore:
         if known is not None:
             self._timelines[series] = (known[0], known[1].with_segments(added, removed))
 
-    def _listed(self) -> "LocalStore | SealedOrdered":
+    def _listed(self) -> Ordered:
         """Return what lists the segments: the store, or what opens what the store has."""
-        self._store()
-        return cast("LocalStore | SealedOrdered", self._stack.listed)
+        listed = self._stack.listed
+        if not isinstance(listed, Ordered):
+            raise NotEnumerable(self._stack.durable)
+        return listed
 
     def _store(self) -> LocalStore:
         store = self._stack.durable

@@ -157,10 +157,13 @@ class Settings(BaseSettings):
     if not TYPE_CHECKING:  # a type checker reads the signature off the fields
 
         def __init__(self, **values: Any) -> None:
+            fault = None
             try:
                 super().__init__(**values)
             except ValidationError as error:
-                raise _first_fault(error) from None
+                fault = _first_fault(error)
+            if fault is not None:  # not from within, where its context would hold every value, keys too
+                raise fault
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002 - pydantic's signature
         """Return other settings, with `update` checked as any argument is."""
@@ -188,7 +191,7 @@ class Settings(BaseSettings):
 
     def __repr__(self) -> str:
         """Show every setting, one to a line."""
-        lines = [f"  {name}={getattr(self, name)!r}," for name in type(self).model_fields]
+        lines = [f"  {name}={getattr(self, name, '?')!r}," for name in type(self).model_fields]
         return "\n".join(["Settings(", *lines, ")"])
 
     __str__ = __repr__

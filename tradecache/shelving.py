@@ -19,7 +19,11 @@ T = TypeVar("T")
 
 log = logging.getLogger("tradecache")
 
-PATIENCE = 5.0  # seconds for an answer; a source is asked instead then
+PATIENCE = 2.0  # seconds for an answer; a source is asked instead then
+PAUSES = (
+    10.0,
+    120.0,
+)  # seconds until one request waits for an answer again: a server that hangs costs them all of it
 TO_KEEP = 4  # times as long as for an answer: there may be much to keep
 
 
@@ -27,6 +31,7 @@ class Place(NamedTuple):
     """A shelf, and on which server its claims are.
 
     Attributes:
+        role: What it is to the cache: "team" or "archive".
         shelf: The shelf.
         claims: Where it is told who asks a source; None: nowhere.
         close: Lets go of what it is made of.
@@ -34,6 +39,7 @@ class Place(NamedTuple):
         called: Returns what the claim on a series is called: its collection, or what hides it.
     """
 
+    role: str
     shelf: Shelf
     claims: Claims | None = None
     close: Callable[[], Awaitable[object]] | None = None
@@ -54,13 +60,19 @@ class Shelving:
         self._patience = patience
         self._said: set[str] = set()
         self._outages = {
-            place.shelf.name: Outage(place.shelf.name, instead="sources are asked as if it were not there")
+            place.shelf.name: Outage(
+                place.shelf.name, instead="sources are asked as if it were not there", pauses=PAUSES
+            )
             for place in places
         }
 
     def __bool__(self) -> bool:
         """Whether there is a shelf at all."""
         return bool(self._places)
+
+    def states(self) -> dict[str, bool]:
+        """Return for each place, by its role, whether it is believed to answer."""
+        return {place.role: not self._outages[place.shelf.name].is_on for place in self._places}
 
     async def ask(self, series: Series, ranges: Sequence[Range]) -> list[Piece]:
         """Return what the shelves know of some ranges, in order; nothing where none answers."""

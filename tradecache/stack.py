@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
@@ -16,6 +16,7 @@ from tradecache.redisclient import redis_client, redis_errors, redis_faults, red
 from tradecache.servers import Connected
 from tradecache.settings import Settings
 from tradecache.sharedmemory import Server, SharedMemory
+from tradecache.stores.abilities import Item, Ordered
 from tradecache.stores.hot import HotStore
 from tradecache.stores.local import LocalStore
 from tradecache.stores.safenames import SafeNames
@@ -28,17 +29,6 @@ if TYPE_CHECKING:
     from tradecache.stores.keyring import Keyring
 
 log = logging.getLogger("tradecache")
-
-Item = tuple[str, str, Mapping[str, Any]]
-"""Collection, key and value."""
-
-
-@runtime_checkable
-class AtomicStore(Protocol):
-    """A store that can enter values of several collections in one transaction."""
-
-    async def put_all(self, items: Sequence[Item], *, ttl: float | None) -> None:
-        """Store all of `items` or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +67,7 @@ class Stack:
         """Store values of several collections: all or none."""
         addresses = [(collection, key) for collection, key, _ in items]
         with Invalidating(self.memory, addresses):
-            if isinstance(self.listed, AtomicStore):
+            if isinstance(self.listed, Ordered):
                 await self.retrying.call(self.listed.put_all, items, ttl=ttl)
             else:
                 await self._put_or_undo(items, ttl=ttl)
@@ -245,7 +235,8 @@ def _sealed(store: AsyncKeyValue, settings: Settings, *, clock: Clock, ring: "Ke
     """Return the durable store, sealed; a folder has a secret of its own for names, and knows its keys."""
     if not isinstance(store, LocalStore) or store.card is None:
         return sealed_by(store, settings, clock=clock, ring=ring)
-    from tradecache.sealing import Seal, names_of, sealed
+    from tradecache.sealing import sealed
+    from tradecache.seals import Seal, names_of
 
     names = names_of(ring, store.card.secret(ring)) if settings.hashed_names else None
     return sealed(store, seal=Seal(ring, names, wrong_key=store.wrong_key), clock=clock, with_frames=True)
@@ -258,7 +249,8 @@ def sealed_by(
 
     It raises UnknownKey for what is sealed with another one, so that nobody takes that for nothing, and writes over it.
     """
-    from tradecache.sealing import Seal, names_of, sealed
+    from tradecache.sealing import sealed
+    from tradecache.seals import Seal, names_of
 
     seal = Seal(ring, names_of(ring) if settings.hashed_names else None, wrong_key=UnknownKey)
     return sealed(store, seal=seal, clock=clock, with_frames=with_frames)

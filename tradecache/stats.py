@@ -357,10 +357,15 @@ def warmed_frame(reports: Sequence[Warmed]) -> pd.DataFrame:
 
 
 def info_series(
-    where: str, settings: Settings, memory: Mapping[str, int], disk: Mapping[str, int]
+    where: str,
+    settings: Settings,
+    memory: Mapping[str, int],
+    disk: Mapping[str, int],
+    servers: Mapping[str, bool],
 ) -> pd.Series:
-    """Return where the cache is and what each tier holds and may hold, in bytes and entries."""
+    """Return where the cache is, what each tier holds and may hold, in bytes and entries, and which servers answer."""
     values: dict[str, Any] = {"cache_dir": where}
+    values |= {f"{role}_server": "answers" if is_up else "away" for role, is_up in servers.items()}
     values |= {f"memory_{name}": value for name, value in memory.items()}
     values |= {f"disk_{name}": value for name, value in disk.items()}
     values["disk_max_bytes"] = settings.disk_bytes

@@ -4,9 +4,11 @@ import itertools
 import json
 import logging
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 
 import numpy as np
@@ -312,11 +314,42 @@ class TestOutages:
                 said = [record for record in caplog.records if record.levelno >= logging.WARNING]
                 assert len(said) == 1
                 server.start()
-                for number in range(200):
-                    cache.bars(f"later {number}", *RANGE)
-                    if server_keys(server):
-                        break
+                began = time.monotonic()
+                while not server_keys(server) and time.monotonic() < began + 30:
+                    cache.bars(f"later {time.monotonic()}", *RANGE)
+                    time.sleep(0.2)
                 assert server_keys(server)
+                assert cache.info()["team_server"] == "answers"
+
+    def test_that_hangs(self, tmp_path, clock):
+        """A server that never answers costs two seconds once, and then nothing for a while."""
+        with RedisServer() as server:
+            settings = Settings(team_url=server.url)
+            with TradeCache(tmp_path / "a", source=Truth(TRUTH), settings=settings, clock=clock) as cache:
+                server.send(signal.SIGSTOP)
+                began = time.monotonic()
+                assert_frame_equal(cache.bars("A", *RANGE), TRUTH, check_freq=False)
+                first = time.monotonic() - began
+                for symbol in "BCDE":
+                    cache.bars(symbol, *RANGE)
+                others = time.monotonic() - began - first
+                assert cache.info()["team_server"] == "away"
+                server.send(signal.SIGCONT)
+        assert first < 6
+        assert others < 1.5
+
+    def test_a_colleague_without_the_key(self, two, clock):
+        """Who has no key writes over nothing that is encrypted, and asks the source."""
+        key = "A" * 43 + "="
+        source = Truth(TRUTH)
+        two(source, settings=Settings(encryption_key=key)).bars("AAPL", *RANGE)
+        before = entries(two.store)
+
+        assert_frame_equal(two(source).bars("AAPL", *RANGE), TRUTH, check_freq=False)
+
+        assert entries(two.store) == before
+        two(source, settings=Settings(encryption_key=key)).bars("AAPL", *RANGE)
+        assert len(source.asked) == 2
 
     def test_a_url_with_a_password(self, tmp_path, clock, caplog):
         """The password of a store that cannot be reached is in no message."""

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tradecache.stores.disk import create_private, quarantined, sync_folder
+from tradecache.stores.disk import create_private, quarantined, replace_private, sync_folder
+from tradecache.stores.salvage import leftovers
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux lists locks in /proc")
 
 
 def locks_on(path: Path) -> list[str]:
-    """Return the locks that processes have on a file."""
-    return [
-        line for line in Path("/proc/locks").read_text().splitlines() if f":{path.stat().st_ino} " in line
-    ]
+    """Return the locks that processes have on a file, without the numbers that the system counts them by."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return [line.partition(": ")[2] for line in lines if f":{path.stat().st_ino} " in line]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
@@ -84,3 +84,23 @@ def test_a_folder_can_be_synced(tmp_path):
     sync_folder(tmp_path)
     with pytest.raises(FileNotFoundError):
         sync_folder(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+def test_a_replaced_file_is_all_of_the_new_one(tmp_path, fsync):
+    """A file is replaced by another one for its owner only; where that fails the old one stays, alone."""
+    path = tmp_path / "card.json"
+    replace_private(path, b"old and longer", fsync=fsync)
+    replace_private(path, b"new", fsync=fsync)
+    with pytest.raises(TypeError):
+        replace_private(path, "text", fsync=fsync)
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("card.json", b"new")]
+    if sys.platform != "win32":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_leftovers_of_new_ledgers(tmp_path):
+    """What a process left that died over a new ledger is found, and neither ledgers nor other files are."""
+    for name in ("ledger-1.db", "ledger-2.new", "ledger-2.new-journal", "other.new"):
+        (tmp_path / name).touch()
+    assert [path.name for path in leftovers(tmp_path)] == ["ledger-2.new", "ledger-2.new-journal"]

@@ -4,7 +4,8 @@ import pytest
 from pydantic import SecretStr
 
 from tradecache.errors import UnknownKey
-from tradecache.stores.keyring import ID_DIGITS, Keyring
+from tradecache.stores.keyring import Keyring
+from tradecache.stores.tags import ID_DIGITS
 
 WHOLE = [bytes([number] * 32) for number in (1, 2)]
 ONE, TWO = (SecretStr(base64.urlsafe_b64encode(whole).decode()) for whole in WHOLE)
@@ -46,3 +47,10 @@ def test_what_is_no_token_is_refused(token):
     """Whatever stands in place of a token is refused alike."""
     with pytest.raises(ValueError, match="its token is not what was written"):
         Keyring([ONE]).first.opened(token)
+
+
+def test_all_keys_as_one():
+    """As one for the library's wrapper, the ring encrypts with its first key and opens with any."""
+    one, ring = Keyring([ONE]).first, Keyring([TWO, ONE])
+    assert ring.first.opened(ring.fernet.encrypt(b"words")) == b"words"
+    assert ring.fernet.decrypt(one.seal(b"words")) == b"words"

@@ -9,11 +9,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from tradecache.stores.payloads import MAX_DEPTH, MAX_NAME, DamagedPayload, Payload, Payloads, safe_name
+from tradecache.stores.payloads import (
+    MAX_DEPTH,
+    MAX_NAME,
+    DamagedPayload,
+    Owner,
+    Payload,
+    Payloads,
+    safe_name,
+)
 
 ANY_TEXT = st.text(st.characters())  # lone halves of surrogate pairs as well
 TRICKY = st.text(st.sampled_from("aA.%~/\\:*?\0 éкCON1"), max_size=150)
 DEVICES = ["CON", "prn", "Aux", "nul", *(f"{port}{n}" for port in ("COM", "lpt") for n in range(10))]
+OWNER = Owner("bars", "k", b"{}")
 
 
 @pytest.fixture
@@ -22,7 +31,7 @@ def payloads(tmp_path):
 
 
 def written(payloads: Payloads, *, collection: str = "bars", key: str = "k", rows: int = 5) -> Payload:
-    return payloads.write(collection, key, bars(rows))
+    return payloads.write(Owner(collection, key, b"{}"), bars(rows))
 
 
 @given(ANY_TEXT | TRICKY)
@@ -78,14 +87,14 @@ def test_a_payload_lies_in_its_folder(payloads, name):
     assert path.is_file()
     assert path.is_relative_to(os.path.realpath(payloads.folder))
     assert len(PurePosixPath(payload.path).parts) <= MAX_DEPTH + 1
-    assert_frame_equal(payloads.read(payload), as_stored(bars()))
+    assert_frame_equal(payloads.read(payload, OWNER), as_stored(bars()))
 
 
 def test_files_are_never_written_over(payloads):
     """The same collection and key get another file each time, and both can be read."""
     one, other = written(payloads, rows=1), written(payloads, rows=2)
     assert one.path != other.path
-    assert [len(payloads.read(each)) for each in (one, other)] == [1, 2]
+    assert [len(payloads.read(each, OWNER)) for each in (one, other)] == [1, 2]
 
 
 def test_no_temporary_file_is_left(payloads, tmp_path):
@@ -105,7 +114,7 @@ def test_a_write_that_fails_half_way_leaves_nothing(payloads, rows):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(OSError, match="too large"):
-            payloads.write("bars", "k", bars(rows))
+            payloads.write(OWNER, bars(rows))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(payloads.files()) == []
@@ -123,7 +132,7 @@ def test_a_write_where_no_folder_can_be_leaves_nothing(tmp_path):
 def test_a_synced_payload_is_read_back(tmp_path):
     """With fsync the file is written just the same."""
     payloads = Payloads(tmp_path, fsync=True, compression="zstd")
-    assert_frame_equal(payloads.read(written(payloads)), as_stored(bars()))
+    assert_frame_equal(payloads.read(written(payloads), OWNER), as_stored(bars()))
 
 
 def damage(path: Path, how: str) -> None:
@@ -140,23 +149,23 @@ def test_damage_is_found(payloads, tmp_path, how):
     payload = written(payloads)
     damage(tmp_path / payload.path, how)
     with pytest.raises(DamagedPayload):
-        payloads.read(payload)
+        payloads.read(payload, OWNER)
 
 
 def test_damage_after_the_first_read_is_found_when_the_file_was_written_to(payloads, tmp_path):
     """A file that changed after it was verified is verified again; `distrust` forces it."""
     payload = written(payloads)
-    payloads.read(payload)
+    payloads.read(payload, OWNER)
     path = tmp_path / payload.path
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
     damage(path, "flipped")
     os.utime(path, ns=(times[0], times[1] + 1))
     with pytest.raises(DamagedPayload, match="checksum"):
-        payloads.read(payload)
+        payloads.read(payload, OWNER)
     os.utime(path, ns=times)
     payloads.distrust(payload.path)
     with pytest.raises(DamagedPayload, match="checksum"):
-        payloads.read(payload)
+        payloads.read(payload, OWNER)
 
 
 def test_another_file_is_not_taken_for_it(payloads, tmp_path):
@@ -164,7 +173,7 @@ def test_another_file_is_not_taken_for_it(payloads, tmp_path):
     one, other = written(payloads, rows=5), written(payloads, key="l", rows=5)
     (tmp_path / one.path).write_bytes((tmp_path / other.path).read_bytes()[:-64] + b"\0" * 64)
     with pytest.raises(DamagedPayload):
-        payloads.read(one)
+        payloads.read(one, OWNER)
 
 
 def test_a_missing_file(payloads, tmp_path):
@@ -172,7 +181,7 @@ def test_a_missing_file(payloads, tmp_path):
     payload = written(payloads)
     (tmp_path / payload.path).unlink()
     with pytest.raises(FileNotFoundError):
-        payloads.read(payload)
+        payloads.read(payload, OWNER)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +204,7 @@ def test_a_path_that_leads_out_is_refused(tmp_path, path):
     (tmp_path / "cache" / "bars").mkdir(parents=True)
     (tmp_path / "cache" / "bars" / "k.txt").write_bytes(b"mine")
     with pytest.raises(DamagedPayload, match="leads out"):
-        payloads.read(Payload(path, 4, 0))
+        payloads.read(Payload(path, 4, 0), OWNER)
     assert payloads.quarantine(path) is None
     payloads.remove([path])
     assert outside.read_bytes() == (tmp_path / "cache" / "bars" / "k.txt").read_bytes() == b"mine"
@@ -214,8 +223,8 @@ def test_a_link_is_not_followed(tmp_path):
             (payloads.folder / "bars").mkdir(parents=True)
             (payloads.folder / payload.path).symlink_to(elsewhere.folder / payload.path)
         with pytest.raises((DamagedPayload, OSError)):
-            payloads.read(payload)
-    assert len(elsewhere.read(payload)) == 5
+            payloads.read(payload, OWNER)
+    assert len(elsewhere.read(payload, OWNER)) == 5
 
 
 def test_a_folder_behind_a_link_is_fine(tmp_path):
@@ -223,7 +232,7 @@ def test_a_folder_behind_a_link_is_fine(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     payloads = Payloads(tmp_path / "link")
-    assert len(payloads.read(written(payloads))) == 5
+    assert len(payloads.read(written(payloads), OWNER)) == 5
 
 
 def test_remove(payloads, tmp_path):
@@ -256,3 +265,14 @@ def test_sweep(payloads, tmp_path):
     left = sorted(path.name.split(".")[0] for path in (tmp_path / "bars").iterdir())
     assert left == ["fresh", "known", "notes"]
     assert fresh.path in [path for path, _ in payloads.files()]
+
+
+def test_remove_empty(payloads, tmp_path):
+    """Folders that are empty are removed, below each other too; those with files, links and those named stay."""
+    kept = written(payloads)
+    for name in ("gone/below", "locks", "quarantine"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "locks")
+    payloads.remove_empty(but=["locks"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bars", "link", "locks", "quarantine"]
+    assert (tmp_path / kept.path).exists()

@@ -18,8 +18,10 @@ from servants import frame_of
 
 from tradecache import StoreError, TradeCache
 from tradecache.clock import Clock
+from tradecache.stores.entries import row_of
 from tradecache.stores.ledger import PAGE, PUT
 from tradecache.stores.local import LocalStore
+from tradecache.stores.payloads import Owner
 
 COLLECTION = "bars/test"
 START = datetime(2024, 6, 3, tzinfo=UTC)
@@ -406,9 +408,10 @@ def test_write_under_way_while_damage_is_found_is_kept(tmp_path, known):
     written, go_on = threading.Event(), threading.Event()
     store = LocalStore(tmp_path, clock=Clock())
     other = LocalStore(tmp_path, clock=Clock()) if known else None
+    owner = Owner("test", "slow", b'{"n":1}')
 
     def write_slowly(connection):
-        connection.execute(PUT, store._row("test", "slow", {"n": 1}, None))
+        connection.execute(PUT, row_of(owner, None, created=Clock().micros(), expires=None))
         written.set()
         assert go_on.wait(60)
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from pydantic import ByteSize
 
 from tradecache import PriceData, Settings, TradeCache, TradingDataCache, warm_cache
+from tradecache.archive import Archive
 from tradecache.bridge import shared_bridge
 from tradecache.credentials import SecretKey, SecretURL
 from tradecache.exporter import MetricsServer
@@ -19,6 +20,7 @@ from tradecache.glance import Glance
 from tradecache.metrics import CacheCollector
 from tradecache.monitor import Monitor
 from tradecache.notebook import allow_nested_run
+from tradecache.rekeying import rekey
 from tradecache.samples import sample_points
 
 NOON = datetime(2024, 6, 3, 12, tzinfo=UTC)
@@ -31,10 +33,13 @@ def construction(settings: Settings, folder: Path) -> None:
         make("prices")
         make(folder, settings=settings, clock=lambda: NOON)
         make(durable=MemoryStore())
+        make("prices", source=Archive("postgresql://host/prices", columns={}), team=MemoryStore())
         make("prices", source="sample", freshness=FixedTTL(60))
     TradeCache("prices", settings)  # type: ignore[call-arg]
     TradeCache("prices", clock=NOON)  # type: ignore[arg-type]
     TradeCache("prices", memory="64MiB")  # type: ignore[call-arg]
+    TradeCache("prices", team="redis://host")  # type: ignore[arg-type]
+    assert_type(rekey(settings), pd.Series)
 
 
 def points(cache: TradeCache, frame: pd.DataFrame) -> None:
@@ -165,6 +170,7 @@ async def awaited(core: TradingDataCache, frame: pd.DataFrame, folder: Path) -> 
     assert_type(core.collector(), CacheCollector)
     assert_type(core.serve_metrics(), MetricsServer)
     assert_type(core.is_closed, bool)
+    assert_type(core.servers(), dict[str, bool])
     assert_type(core.reset_stats, Callable[[], None])
     assert_type(core.settings, Settings)
     assert_type(await warm_cache(core, "AAPL"), pd.DataFrame)

@@ -25,17 +25,28 @@ def create_private(path: Path) -> None:
             temporary.unlink()
 
 
-def replace_private(path: Path, content: bytes) -> None:
-    """Write a file for its owner only, in the place of the one that is there: all of it or nothing."""
+def replace_private(path: Path, content: bytes, *, fsync: bool = False) -> None:
+    """Write a file for its owner only, in the place of the one that is there: all of it or nothing.
+
+    Args:
+        path: Where.
+        content: All of it.
+        fsync: Whether it survives a power loss, too, once this returns.
+    """
     temporary = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+            if fsync:
+                file.flush()
+                os.fsync(descriptor)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if fsync:
+        sync_folder(path.parent)
 
 
 def quarantined(folder: Path, path: Path) -> Path:

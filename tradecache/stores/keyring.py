@@ -6,14 +6,14 @@ import hmac
 from collections.abc import Sequence
 from functools import lru_cache
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import SecretStr
 
 from tradecache.errors import UnknownKey
+from tradecache.stores.tags import ID_DIGITS
 
-ID_DIGITS = 16  # of a key's id, in hex
 NAME_DIGITS = 32  # of a hidden name, in hex
 BYTES = 32
 
@@ -24,21 +24,22 @@ class Key:
     Attributes:
         id: Tells keys apart, and tells nothing about them.
         check: Tells whether a key of this id is this one.
+        fernet: What small values are encrypted with.
     """
 
-    __slots__ = ("_fernet", "_frames", "_names", "check", "id")
+    __slots__ = ("_frames", "_names", "check", "fernet", "id")
 
     def __init__(self, key: SecretStr) -> None:
         whole = base64.urlsafe_b64decode(key.get_secret_value())
         self.id = _derived(whole, "id").hex()[:ID_DIGITS]
         self.check = _derived(whole, "check").hex()
-        self._fernet = Fernet(base64.urlsafe_b64encode(_derived(whole, "values")))
+        self.fernet = Fernet(base64.urlsafe_b64encode(_derived(whole, "values")))
         self._frames = _derived(whole, "frames")
         self._names = _derived(whole, "names")
 
     def seal(self, content: bytes) -> bytes:
         """Return some bytes as a Fernet token."""
-        return self._fernet.encrypt(content)
+        return self.fernet.encrypt(content)
 
     def opened(self, token: bytes | str) -> bytes:
         """Return what is in a token.
@@ -47,7 +48,7 @@ class Key:
             ValueError: When it is none of this key's, or was altered.
         """
         try:
-            return self._fernet.decrypt(token)
+            return self.fernet.decrypt(token)
         except (InvalidToken, TypeError, ValueError):  # the last for what is not ASCII
             raise ValueError("its token is not what was written") from None
 
@@ -96,6 +97,11 @@ class Keyring:
     def keys(self) -> list[Key]:
         """All of them, in order."""
         return list(self._keys.values())
+
+    @property
+    def fernet(self) -> MultiFernet:
+        """All of them as one for small values: the first one encrypts, and any opens."""
+        return MultiFernet([key.fernet for key in self.keys])
 
     def __repr__(self) -> str:
         """Show the ids, which may be seen."""

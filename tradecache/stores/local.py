@@ -6,21 +6,24 @@ import math
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar
 
 import pandas as pd
 from key_value.aio.protocols.key_value import AsyncKeyValue
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import from_json
 
 from tradecache.clock import MICRO, Clock, checked_ttl, lifetime
-from tradecache.errors import EntryTooLarge, InvalidInput, NotStorable, StoreError, UnknownKey, WrongKey
+from tradecache.errors import EntryTooLarge, InvalidInput, StoreError, WrongKey
 from tradecache.steps import STEP, Watch, in_steps
 from tradecache.stores import housekeeping
+from tradecache.stores.abilities import Entry, Item, Suspicion
 from tradecache.stores.access import Access
+from tradecache.stores.entries import owner_of, payload_of, row_of
 from tradecache.stores.ledger import COLUMNS, Row, row_checksum
 from tradecache.stores.names import checked_address, checked_keys, checked_limit
-from tradecache.stores.payloads import DamagedPayload, LockedPayload, Payload, Payloads
-from tradecache.stores.values import FRAME, SEALED_START, normal_value
+from tradecache.stores.payloads import DamagedPayload, Form, Owner, Payload, Payloads, PlainFiles
+from tradecache.stores.tags import START, is_encrypted, locked
+from tradecache.stores.values import FRAME, normal_value, value_text
 
 if TYPE_CHECKING:
     from tradecache.stores.keycard import Card
@@ -35,19 +38,6 @@ WORD = 8  # bytes, of a number; text is longer, but this is about how long encod
 LARGE = 1 << 20  # bytes; larger payloads are written in a worker thread, to keep the loop free
 MISSING = "its file is missing"
 SWEEP_EVERY = 64  # writes between two small steps of removing what has expired
-ENCRYPTION = "encryption.json"
-
-Suspicion = Callable[[str, str, dict[str, Any]], Exception | None]
-"""Returns what is wrong with the value of a key in a collection, None when nothing is."""
-
-
-class Entry(NamedTuple):
-    """One live entry of a scan: its key, JSON text, and times in microseconds since the epoch."""
-
-    key: str
-    value: bytes
-    created: int
-    expires: int | None
 
 
 class LocalStore(AsyncKeyValue):
@@ -100,14 +90,13 @@ class LocalStore(AsyncKeyValue):
         self._bounded_at = 0  # what `foreign_commits` was then
         self._quarantined = 0
         self._use: dict[tuple[str, str], int] = {}
-        if ring is None and (self.folder / ENCRYPTION).exists():
-            raise _locked(self.folder)
+        if ring is None and is_encrypted(self.folder):
+            raise locked(self.folder)
         self._access = Access(self.folder, sync=sync, lock_wait=lock_wait)
-        self._payloads = Payloads(self.folder, compression=compression, fsync=sync == "full", ring=ring)
         self.card: Card | None = None
         """What the folder said of its keys when it was opened; None: it is not encrypted."""
-        if ring is not None:
-            self.card = self._unlocked(ring, hashed=hashed)
+        form = PlainFiles(self.folder) if ring is None else self._unlocked(ring, hashed=hashed)
+        self._payloads = Payloads(self.folder, compression=compression, fsync=sync == "full", form=form)
 
     @property
     def read_only(self) -> bool:
@@ -118,11 +107,6 @@ class LocalStore(AsyncKeyValue):
     def mapped_from(self) -> int | None:
         """Bytes from which on a frame is mapped when it is read; None where all are decoded."""
         return self._payloads.mapped_from
-
-    @property
-    def seals_frames(self) -> bool:
-        """Whether frames are encrypted here."""
-        return self._payloads.ring is not None
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the live value of `key`, None when there is none."""
@@ -185,10 +169,11 @@ class LocalStore(AsyncKeyValue):
         seconds = checked_ttl(ttl)
         normal, _ = normal_value(value)
         frame = normal.pop(FRAME, None) if isinstance(normal.get(FRAME), pd.DataFrame) else None
+        owner = Owner(where, key, value_text(normal))
         if frame is not None:
-            row = await self._put_frame(where, key, normal, frame, seconds)
+            row = await self._put_frame(owner, frame, seconds)
         else:
-            row = self._row(where, key, normal, seconds)
+            row = self._row(owner, None, ttl=seconds)
             if not await self._access.run(lambda ledger: ledger.put(row)):
                 self._payloads.remove(await self._write(lambda c: housekeeping.replace(c, row)))
         await self._after_write(row.size if row.path else 0)
@@ -218,15 +203,13 @@ class LocalStore(AsyncKeyValue):
             [(*address, value) for address, value in zip(addresses, normal, strict=True)], ttl=seconds
         )
 
-    async def put_all(
-        self, items: Sequence[tuple[str, str, Mapping[str, Any]]], *, ttl: SupportsFloat | None
-    ) -> None:
+    async def put_all(self, items: Sequence[Item], *, ttl: SupportsFloat | None) -> None:
         """Store JSON values under `(collection, key)` in one transaction: all of them or none."""
         seconds = checked_ttl(ttl)
         rows: list[Row] = []
         async for some in in_steps(items):
             rows += [
-                self._row(*checked_address(collection, key), normal_value(value)[0], seconds)
+                self._row(Owner(*checked_address(collection, key), _text(value)), None, ttl=seconds)
                 for collection, key, value in some
             ]
         self._payloads.remove(await self._write_many(rows, housekeeping.replace_all))
@@ -374,39 +357,21 @@ class LocalStore(AsyncKeyValue):
 
         None where that is no key of the folder's: then the entry is damaged.
         """
-        from tradecache.stores.keycard import read_card
+        from tradecache.stores.unlocking import wrong_key
 
-        card = read_card(self.folder)
-        if card is None or key_id not in card.keys:
-            return None
-        return WrongKey(self.folder, f"is by now encrypted under the key {key_id}: start anew with that key")
+        return wrong_key(self.folder, key_id)
 
-    def _unlocked(self, ring: "Keyring", *, hashed: bool) -> "Card":
-        """Return what the folder says of its keys, once they fit and the ledger takes nothing else."""
-        from tradecache.stores import keycard
+    def _unlocked(self, ring: "Keyring", *, hashed: bool) -> Form:
+        """Read the card, once the keys fit and the ledger takes nothing else, and return the form of frames."""
+        from tradecache.stores.sealedfiles import SealedFiles
+        from tradecache.stores.unlocking import unlocked
 
         try:
-            is_new = not keycard.is_encrypted(self.folder)
-            held = self._access.at_once(lambda x: x.run(keycard.starts)) if is_new else []
-            card = keycard.admitted(self.folder, ring, hashed=hashed, held=held, read_only=self.read_only)
-            if not self.read_only:
-                self._guard(card)
+            self.card = unlocked(self._access, ring, hashed=hashed)
         except BaseException:
             self.close()
             raise
-        return card
-
-    def _guard(self, card: "Card") -> None:
-        """See that the ledger takes only what is encrypted, now and after each repair."""
-        from tradecache.stores import keycard
-
-        ledger = self._access.ledger
-        ledger.guard = lambda connection: keycard.with_guard(self.folder, connection)
-        if self._access.at_once(lambda x: x.run(keycard.guard_in)) == keycard.guard_of(card):
-            return
-        with keycard.one_at_a_time(self.folder):
-            newest = keycard.read_card(self.folder) or card
-            self._access.at_once(lambda x: x.write(lambda c: keycard.set_guard(c, newest)))
+        return SealedFiles(ring, wrong_key=self.wrong_key)
 
     async def _is_current(self, row: Row) -> bool:
         """Whether an entry is still what it was, and not replaced or deleted meanwhile."""
@@ -447,68 +412,37 @@ class LocalStore(AsyncKeyValue):
     def _now(self) -> int:
         return self._clock.micros()
 
-    def _row(
-        self,
-        collection: str,
-        key: str,
-        value: dict[str, Any],
-        ttl: float | None,
-    ) -> Row:
-        return self._row_of(collection, key, _json(value), ttl)
-
-    def _row_of(
-        self, collection: str, key: str, text: bytes, ttl: float | None, payload: Payload | None = None
-    ) -> Row:
+    def _row(self, owner: Owner, payload: Payload | None, *, ttl: float | None) -> Row:
         now = self._now()
-        expires = None if ttl is None else now + lifetime(ttl)
-        path, total, file = (payload.path, payload.size, payload.checksum) if payload else (None, 0, None)
-        size = len(text) + total
-        self._check_size(collection, key, size)
-        checksum = row_checksum(collection, key, now, expires, text, path, file)
-        return Row(collection, key, now, expires, now, size, checksum, text, path, file)
-
-    def _check_size(self, collection: str, key: str, size: int) -> None:
-        if self._max_entry_bytes is not None and size > self._max_entry_bytes:
-            raise EntryTooLarge(size=size, max_size=self._max_entry_bytes, collection=collection, key=key)
+        row = row_of(owner, payload, created=now, expires=None if ttl is None else now + lifetime(ttl))
+        most = self._max_entry_bytes
+        if most is not None and row.size > most:
+            raise EntryTooLarge(size=row.size, max_size=most, collection=row.collection, key=row.key)
+        return row
 
     def _value(self, row: Row, *, trust: bool = True) -> dict[str, Any]:
         """Return the value of a row, its frame mapped; raise where row or payload are not what was written."""
         if not row.is_intact:
             raise DamagedPayload("the checksum of its row differs")
-        if not self.seals_frames and row.value.startswith(SEALED_START):
-            raise _locked(self.folder)  # it was encrypted since it was opened
+        if self.card is None and row.value.startswith(START):
+            raise locked(self.folder)  # it was encrypted since it was opened
         value: dict[str, Any] = from_json(row.value)
-        if row.path is not None and row.payload is not None:
-            payload = Payload(row.path, row.size - len(row.value), row.payload)
+        payload = payload_of(row)
+        if payload is not None:
             if not trust:
-                self._payloads.distrust(row.path)
-            value[FRAME] = self._frame(row, payload)
+                self._payloads.distrust(payload.path)
+            value[FRAME] = self._payloads.read(payload, owner_of(row))
             if self._disk_bytes is not None:
                 self._use[row.collection, row.key] = self._now()
         return value
 
-    def _frame(self, row: Row, payload: Payload) -> pd.DataFrame:
-        if not self.seals_frames:
-            try:
-                return self._payloads.read(payload)
-            except LockedPayload:
-                raise _locked(self.folder) from None
-
-        try:
-            return self._payloads.read(payload, collection=row.collection, key=row.key, text=row.value)
-        except UnknownKey as error:
-            raise self.wrong_key(error.id) or DamagedPayload(str(error)) from None
-
-    async def _put_frame(
-        self, collection: str, key: str, value: dict[str, Any], frame: pd.DataFrame, ttl: float | None
-    ) -> Row:
-        text = _json(value)
+    async def _put_frame(self, owner: Owner, frame: pd.DataFrame, ttl: float | None) -> Row:
         if frame.shape[0] * (frame.shape[1] + 1) * WORD < LARGE:
-            payload = self._write_payload(collection, key, frame, text)
+            payload = self._write_payload(owner, frame)
         else:
-            payload = await asyncio.to_thread(self._write_payload, collection, key, frame, text)
+            payload = await asyncio.to_thread(self._write_payload, owner, frame)
         try:
-            row = self._row_of(collection, key, text, ttl, payload)
+            row = self._row(owner, payload, ttl=ttl)
             replaced = await self._write(lambda c: housekeeping.replace(c, row))
         except (
             Exception,
@@ -519,9 +453,9 @@ class LocalStore(AsyncKeyValue):
         self._payloads.remove(replaced)
         return row
 
-    def _write_payload(self, collection: str, key: str, frame: pd.DataFrame, text: bytes) -> Payload:
+    def _write_payload(self, owner: Owner, frame: pd.DataFrame) -> Payload:
         try:
-            return self._payloads.write(collection, key, frame, text=text)
+            return self._payloads.write(owner, frame)
         except OSError as error:
             raise self._access.meaning(error) from error
 
@@ -588,15 +522,8 @@ class LocalStore(AsyncKeyValue):
         return len(gone)
 
 
-def _locked(folder: Path) -> WrongKey:
-    return WrongKey(folder, "is encrypted: set encryption_key or TRADECACHE_ENCRYPTION_KEY")
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    try:
-        return to_json(value, inf_nan_mode="constants")
-    except PydanticSerializationError as error:  # half a surrogate pair
-        raise NotStorable(f"it holds text that UTF-8 cannot hold: {error}") from error
+def _text(value: Mapping[str, Any]) -> bytes:
+    return value_text(normal_value(value)[0])
 
 
 def _sql_limit(limit: int | None) -> int:

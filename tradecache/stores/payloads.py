@@ -1,14 +1,15 @@
 """Where do the frames of the durable tier lie on disk, and are they what was written?"""
 
+import contextlib
 import errno
 import mmap
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import pandas as pd
 import pyarrow as pa
@@ -16,9 +17,7 @@ import xxhash
 
 from tradecache.stores.arrow import Content, Writable, as_table, decode_frame, write_table
 from tradecache.stores.disk import QUARANTINE, quarantined, sync_folder
-
-if TYPE_CHECKING:
-    from tradecache.stores.keyring import Keyring
+from tradecache.stores.tags import locked
 
 SUFFIX = ".arrow"
 SEALED = ".arrow.sealed"
@@ -26,6 +25,9 @@ SUFFIXES = (SUFFIX, SEALED)
 TEMPORARY = tuple(f"{suffix}.tmp" for suffix in SUFFIXES)
 MAX_NAME = 100  # bytes of a folder's or file's name before its unique id
 MAX_DEPTH = 8  # folders below each other; what is left of a collection's name is one folder
+Mapped = mmap.mmap | bytearray
+"""What is in a file: a large one is mapped, a small one read."""
+
 CHUNK = 1 << 20  # bytes to a write: one of all of a large file takes twice as long on a busy machine
 MAPPED = 1 << 20  # bytes from which on a payload is mapped and not read
 MAX_VERIFIED = 200_000
@@ -42,16 +44,77 @@ class DamagedPayload(Exception):
     """Raised when a payload is missing, cut, altered, or not where a payload may lie."""
 
 
-class LockedPayload(Exception):
-    """Raised when a payload is encrypted and there is no key: nothing is known to be wrong with it."""
-
-
 class Payload(NamedTuple):
     """What the ledger knows of a payload file: where it is below the folder, its size and its xxh3."""
 
     path: str
     size: int
     checksum: int
+
+
+class Owner(NamedTuple):
+    """The entry that a payload belongs to: its collection, its key, and its JSON as the ledger holds it."""
+
+    collection: str
+    key: str
+    text: bytes
+
+
+class Form(Protocol):
+    """In which form payloads are kept: as they are, or encrypted (see `sealedfiles.py`)."""
+
+    suffix: str
+    is_mapped: bool
+    """Whether a file's bytes are those of the frame."""
+
+    def check(self, path: str) -> None:
+        """Raise for a file that is in another form."""
+
+    def fill(self, file: Writable, owner: Owner, write: Callable[[Writable], None]) -> None:
+        """Have an Arrow file written into another file, for its owner."""
+
+    def opened(self, content: Mapped, payload: Payload, owner: Owner, *, is_known: bool) -> Content:
+        """Return the Arrow file that is in a file; raise where it is not what was written.
+
+        Where `is_known`, the file has not changed since it was opened before.
+        """
+
+
+class PlainFiles:
+    """Payloads as they are; encrypted ones in a folder are refused.
+
+    Args:
+        folder: Theirs.
+    """
+
+    suffix = SUFFIX
+    is_mapped = True
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def check(self, path: str) -> None:
+        """Refuse an encrypted file.
+
+        Raises:
+            WrongKey: For nothing is known to be wrong with it.
+        """
+        if path.endswith(SEALED):
+            raise locked(self._folder)
+
+    def fill(self, file: Writable, owner: Owner, write: Callable[[Writable], None]) -> None:  # noqa: ARG002
+        """Write into the file itself; it is bound to its owner by the ledger's checksums."""
+        write(file)
+
+    def opened(self, content: Mapped, payload: Payload, owner: Owner, *, is_known: bool) -> Content:  # noqa: ARG002
+        """Return the file itself.
+
+        Raises:
+            DamagedPayload: When its checksum differs.
+        """
+        if not is_known and checksum(content) != payload.checksum:
+            raise DamagedPayload("its checksum differs")
+        return content
 
 
 class Payloads:
@@ -61,7 +124,11 @@ class Payloads:
     may look alike on a file system that ignores case; the random id keeps them apart and the ledger, not
     the name, says what a file holds.
 
-    With keys they are encrypted, called `.arrow.sealed`, and no others are read (see `cipher.py`).
+    Args:
+        folder: Theirs.
+        compression: Of the Arrow files.
+        fsync: Whether a file survives a power loss once it is written.
+        form: Whether files are encrypted; by default they are not. No others are read.
     """
 
     def __init__(
@@ -70,12 +137,10 @@ class Payloads:
         *,
         compression: str = "none",
         fsync: bool = False,
-        ring: "Keyring | None" = None,
+        form: Form | None = None,
     ) -> None:
         self.folder = folder
-        self.ring = ring
-        if ring is not None:
-            import tradecache.stores.cipher  # noqa: F401 - now, not in a first read
+        self._form = form or PlainFiles(folder)
         self._compression = compression
         self._fsync = fsync
         self._verified: dict[str, tuple[int, int]] = {}
@@ -84,39 +149,32 @@ class Payloads:
     @property
     def mapped_from(self) -> int | None:
         """Bytes of a file from which on it is mapped and not read; None where all are decompressed or decrypted."""
-        return MAPPED if self._compression == "none" and self.ring is None else None
+        return MAPPED if self._compression == "none" and self._form.is_mapped else None
 
-    def write(self, collection: str, key: str, frame: pd.DataFrame, *, text: bytes = b"") -> Payload:
+    def write(self, owner: Owner, frame: pd.DataFrame) -> Payload:
         """Write `frame`, as `normal_value` leaves it, into a new file, and return where it is.
-
-        Args:
-            collection: Of its entry.
-            key: Of its entry.
-            frame: What to write.
-            text: The JSON of its entry, to which it is bound where it is encrypted.
 
         Raises:
             NotStorable: When Arrow cannot hold the frame.
             OSError: When the file cannot be written; then no part of it is left.
         """
         table = as_table(frame)
-        return self._new_file(
-            collection, key, text, lambda file: write_table(table, file, compression=self._compression)
-        )
+        return self._new_file(owner, lambda file: write_table(table, file, compression=self._compression))
 
-    def write_bytes(self, collection: str, key: str, content: memoryview, *, text: bytes) -> Payload:
+    def write_bytes(self, owner: Owner, content: Content) -> Payload:
         """Write what is in another payload's file into a new one, as `write` does."""
-        return self._new_file(collection, key, text, lambda file: file.write(content))
+        view = memoryview(content)  # type: ignore[arg-type]  # numpy says so only from Python 3.12 on
+        return self._new_file(owner, lambda file: file.write(view))
 
-    def _new_file(self, collection: str, key: str, text: bytes, fill: Callable[[Writable], None]) -> Payload:
-        where = "/".join(safe_name(part) for part in collection.split("/", MAX_DEPTH - 1))
-        name = f"{safe_name(key)}.{secrets.token_hex(8)}{SUFFIX if self.ring is None else SEALED}"
+    def _new_file(self, owner: Owner, write: Callable[[Writable], None]) -> Payload:
+        where = "/".join(safe_name(part) for part in owner.collection.split("/", MAX_DEPTH - 1))
+        name = f"{safe_name(owner.key)}.{secrets.token_hex(8)}{self._form.suffix}"
         directory = self.folder / where
         self._make(directory)
         temporary = directory / f".{name}.tmp"
         try:
             with _NewFile(temporary) as file:
-                self._fill(file, fill, collection, key, text)
+                self._form.fill(file, owner, write)
                 if self._fsync:
                     os.fsync(file.descriptor)
             temporary.rename(directory / name)
@@ -127,18 +185,6 @@ class Payloads:
             sync_folder(directory)
         return Payload(f"{where}/{name}", file.size, file.checksum)
 
-    def _fill(
-        self, file: "_NewFile", fill: Callable[[Writable], None], collection: str, key: str, text: bytes
-    ) -> None:
-        if self.ring is None:
-            fill(file)
-            return
-        from tradecache.stores.cipher import Sealing, belonging_to
-
-        sealing = Sealing(self.ring.first, belonging_to(collection, key, text), file.write)
-        fill(sealing)
-        sealing.finish()
-
     def _make(self, directory: Path) -> None:
         """Make a folder and those above it, each for its owner only."""
         if directory.is_dir():
@@ -146,24 +192,15 @@ class Payloads:
         self._make(directory.parent)
         directory.mkdir(exist_ok=True, mode=0o700)
 
-    def read(
-        self, payload: Payload, *, collection: str = "", key: str = "", text: bytes = b""
-    ) -> pd.DataFrame:
+    def read(self, payload: Payload, owner: Owner) -> pd.DataFrame:
         """Return the frame in a payload's file, mapped where it is uncompressed and not encrypted.
-
-        Args:
-            payload: Which one.
-            collection: Of its entry, as `key` and `text` are; they count where it is encrypted.
-            key: See there.
-            text: See there.
 
         Raises:
             FileNotFoundError: When there is no such file (another process may have replaced the entry).
-            DamagedPayload: When it is not what was written.
-            UnknownKey: When it is encrypted under a key that was not given.
-            LockedPayload: When it is encrypted, and no key was given.
+            DamagedPayload: When it is not what was written for this owner.
+            WrongKey: When it is encrypted, and its key was not given.
         """
-        content = self.content(payload, collection=collection, key=key, text=text)
+        content = self.content(payload, owner)
         try:
             return decode_frame(content)
         except MemoryError:
@@ -171,35 +208,19 @@ class Payloads:
         except Exception as error:  # its checksum fits, so it was planted, or written by another version
             raise DamagedPayload(f"it is no Arrow file of ours: {error}") from error
 
-    def content(self, payload: Payload, *, collection: str = "", key: str = "", text: bytes = b"") -> Content:
+    def content(self, payload: Payload, owner: Owner) -> Content:
         """Return the Arrow file in a payload's file, verified, and decrypted where it was encrypted, as `read` does."""
-        if self.ring is not None:
-            return self._opened(payload, collection, key, text)
-        if payload.path.endswith(SEALED):
-            raise LockedPayload("it is encrypted")
+        self._form.check(payload.path)
         mapping, written = self._map(payload)
-        if self._verified.get(payload.path) != written:
-            if checksum(mapping) != payload.checksum:
-                raise DamagedPayload("its checksum differs")
+        is_known = self._verified.get(payload.path) == written
+        content = self._form.opened(mapping, payload, owner, is_known=is_known)
+        if not is_known:
             if len(self._verified) >= MAX_VERIFIED:
                 self._verified.clear()
             self._verified[payload.path] = written
-        return mapping
+        return content
 
-    def _opened(self, payload: Payload, collection: str, key: str, text: bytes) -> Content:
-        """Return what is in a sealed file; what it is authenticated by says more than its checksum."""
-        from tradecache.stores.cipher import Unreadable, belonging_to, opened
-
-        if not payload.path.endswith(SEALED):
-            raise DamagedPayload("it is not encrypted")
-        assert self.ring is not None  # noqa: S101 - told to the type checker
-        mapping, _ = self._map(payload)
-        try:
-            return opened(mapping, self.ring, belonging_to(collection, key, text))
-        except Unreadable as error:
-            raise DamagedPayload(str(error)) from None
-
-    def _map(self, payload: Payload) -> tuple[mmap.mmap | bytearray, tuple[int, int]]:
+    def _map(self, payload: Payload) -> tuple[Mapped, tuple[int, int]]:
         """Map a file; read a small one, because a mapping holds a descriptor for as long as its frame lives."""
         path = self._inside(payload.path)
         try:
@@ -284,6 +305,14 @@ class Payloads:
                     except FileNotFoundError:
                         continue  # removed by another process since it was listed
 
+    def remove_empty(self, *, but: Collection[str]) -> None:
+        """Remove folders that are empty, and so only say how a collection was called; none called as in `but`."""
+        kept = {QUARANTINE, *but}
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink() and path.name not in kept:
+                with contextlib.suppress(OSError):  # it is not empty
+                    path.rmdir()
+
 
 class _NewFile:
     """A file for its owner only, which is made, and whose checksum is known once all is written."""
@@ -319,7 +348,7 @@ class _NewFile:
         os.close(self.descriptor)
 
 
-def _content(descriptor: int, size: int) -> mmap.mmap | bytearray:
+def _content(descriptor: int, size: int) -> Mapped:
     if size >= MAPPED:
         return mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
     content = bytearray(size)
@@ -330,7 +359,7 @@ def _content(descriptor: int, size: int) -> mmap.mmap | bytearray:
     return content
 
 
-def checksum(content: mmap.mmap | bytearray) -> int:
+def checksum(content: Mapped) -> int:
     """Return the xxh3 (64 bits) of some bytes as the signed integer that SQLite stores."""
     return _signed(xxhash.xxh3_64_intdigest(content))
 

@@ -9,6 +9,7 @@ from typing import Any
 from tradecache.stores.disk import create_private, quarantined
 
 STEP = 64  # rows read at a time: at most so many intact ones are lost with a damaged page
+NEW = ".new"  # how a ledger's file ends until all of it is written
 PATIENCE = 10_000  # milliseconds to wait for a transaction that is under way in a damaged ledger
 
 
@@ -87,7 +88,7 @@ def _fetch(cursor: sqlite3.Cursor) -> Iterator[tuple[Any, ...]]:
 
 def write_ledger(path: Path, schema: str, put: str, rows: Iterable[tuple[Any, ...]], version: int) -> None:
     """Write a new ledger with `rows` under a temporary name and move it to `path`."""
-    temporary = path.with_suffix(".new")
+    temporary = path.with_suffix(NEW)
     temporary.unlink(missing_ok=True)
     create_private(temporary)
     connection = sqlite3.connect(temporary, isolation_level=None)
@@ -100,6 +101,11 @@ def write_ledger(path: Path, schema: str, put: str, rows: Iterable[tuple[Any, ..
     finally:
         connection.close()
     temporary.rename(path)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return what was left of new ledgers by processes that died over them."""
+    return sorted(folder.glob(f"ledger-*{NEW}*"))
 
 
 def set_aside(folder: Path, ledger: Path) -> Path:

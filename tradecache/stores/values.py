@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype
+from pydantic_core import PydanticSerializationError, to_json
 
 from tradecache.errors import NotStorable, shorten
 
 FRAME = "frame"
 """The one name under which a value may hold a DataFrame."""
-
-SEALED_START = b'{"__encryption_version__":1,"__key__":"'
-"""How a sealed value begins in the ledger."""
 
 MAX_DEPTH = 64
 _SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -50,6 +48,18 @@ def copied_value(value: dict[str, Any], *, flat: bool) -> dict[str, Any]:
     if flat:
         return value.copy()
     return {key: _copied(item) for key, item in value.items()}
+
+
+def value_text(value: dict[str, Any]) -> bytes:
+    """Return a normal value without its frame as the JSON that a ledger holds.
+
+    Raises:
+        NotStorable: When it holds text that is none.
+    """
+    try:
+        return to_json(value, inf_nan_mode="constants")
+    except PydanticSerializationError as error:  # half a surrogate pair
+        raise NotStorable(f"it holds text that UTF-8 cannot hold: {error}") from error
 
 
 def _pinned(frame: pd.DataFrame) -> pd.DataFrame:
