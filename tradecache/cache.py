@@ -397,11 +397,6 @@ class TradingDataCache:
         memory = {} if shared is None else {"memory": not shared.outage.is_on}
         return memory | self.desk.shelving.states()
 
-    def servers(self) -> dict[str, bool]:
-        """Return for each shared server ("memory", "team", "archive") whether it is believed to answer."""
-        shared = self.stack.shared
-        return {} if shared is None else {"memory": not shared.outage.is_on}
-
     def get_cache_statistics(self) -> dict[str, int | float]:
         """Return total_gets, cache_hits, cache_misses, hit_rate_percent, total_puts and total_deletes.
 

@@ -26,7 +26,8 @@ from tradecache.stack import Stack
 from tradecache.stats import asked_of
 from tradecache.stores.disk import QUARANTINE
 from tradecache.stores.ledger import newest_number
-from tradecache.stores.local import ENCRYPTION, LocalStore
+from tradecache.stores.local import LocalStore
+from tradecache.stores.tags import CARD
 from tradecache.telemetry import HITS, LATENCIES, Group, Kind, Telemetry, Totals, outcome_of
 
 try:
@@ -290,7 +291,7 @@ def _check_readable(store: AsyncKeyValue) -> None:
         raise StoreError(store.folder, error) from error
     if not is_there:
         raise StoreError(store.folder, "there is no ledger")
-    if store.card is None and (store.folder / ENCRYPTION).exists():
+    if store.card is None and (store.folder / CARD).exists():
         raise WrongKey(store.folder, "is encrypted by now")
 
 

@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 import logging
-import struct
 import signal
+import struct
 import time
 
 import pytest
@@ -401,7 +401,9 @@ class TestFileBudget(SharedContract):
         with FileLock(tmp_path / "new" / "provider.lock", preserve_lock_file=True):
             for _ in range(2):
                 began = time.monotonic()
-                with pytest.raises(TimeoutError, match=r"one process has had provider\.budget locked for 3 s"):
+                with pytest.raises(
+                    TimeoutError, match=r"one process has had provider\.budget locked for 3 s"
+                ):
                     run(budget.take())
                 took.append(time.monotonic() - began)
         assert run(budget.take()).wait == 0

@@ -189,7 +189,12 @@ def test_a_wait_is_a_number(wait):
     error = RateLimited(wait)
     (outcome,), guard = fetched(Provider(error))
     assert type(outcome) is InvalidInput
-    assert (outcome.field, outcome.value, outcome.__cause__, guard.requests) == ("retry_after", wait, error, 1)
+    assert (outcome.field, outcome.value, outcome.__cause__, guard.requests) == (
+        "retry_after",
+        wait,
+        error,
+        1,
+    )
     assert str(error) == "provider was asked too often for 'AAPL'"
 
 

@@ -160,9 +160,13 @@ def _seconds_of(error: RateLimited) -> float | None:
         return None
     if isinstance(said, bool) or not isinstance(said, numbers.Real):
         error.retry_after = None  # else it could not be shown
-        allowed = "a number of seconds, or None (`retry_after` of tradecache.sources.retryafter reads headers)"
+        allowed = (
+            "a number of seconds, or None (`retry_after` of tradecache.sources.retryafter reads headers)"
+        )
         raise InvalidInput("retry_after", said, allowed) from error
-    return None if math.isnan(said) else float(min(max(said, 0.0), LONGEST_HOLD))
+    if said >= LONGEST_HOLD:
+        return LONGEST_HOLD
+    return None if math.isnan(said) else max(float(said), 0.0)
 
 
 def guarded(source: Source) -> Fetch:
