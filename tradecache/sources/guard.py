@@ -158,15 +158,17 @@ def _seconds_of(error: RateLimited) -> float | None:
     said: Any = error.retry_after
     if said is None:
         return None
-    if isinstance(said, bool) or not isinstance(said, numbers.Real):
+    if not _is_number(said):
         error.retry_after = None  # else it could not be shown
         allowed = (
             "a number of seconds, or None (`retry_after` of tradecache.sources.retryafter reads headers)"
         )
         raise InvalidInput("retry_after", said, allowed) from error
-    if said >= LONGEST_HOLD:
-        return LONGEST_HOLD
-    return None if math.isnan(said) else max(float(said), 0.0)
+    return None if math.isnan(said) else float(min(max(said, 0.0), LONGEST_HOLD))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def guarded(source: Source) -> Fetch:
