@@ -1,11 +1,13 @@
 """What Prometheus gets: its own parsers read it, its own tools judge it, and the real one scrapes it."""
 
 import asyncio
+import base64
 import gc
 import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +17,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
 import weakref
 from pathlib import Path
 
@@ -31,10 +34,19 @@ from prometheus_client.registry import DuplicateTimeseries
 from scripts import environment, run_command, run_script, without_package
 from servers import LOCAL, PrometheusServer, binary
 
-from tradecache import CacheClosed, InvalidInput, MissingBarsWarning, Settings, StaleDataWarning, TradeCache
+from tradecache import (
+    CacheClosed,
+    InvalidInput,
+    MissingBarsWarning,
+    ServerAwayWarning,
+    Settings,
+    StaleDataWarning,
+    TradeCache,
+)
 from tradecache.bridge import finish
 from tradecache.freshness import FixedTTL
 from tradecache.metrics import CacheCollector, FolderCollector, Paced
+from tradecache.rekeying import rekey
 from tradecache.sources.synthetic import Synthetic
 from tradecache.telemetry import HITS, LATENCIES, READS, Telemetry
 
@@ -43,6 +55,7 @@ DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text(encoding="utf
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 SPELT = re.findall(r"```promql\n(.*?)\n```", (DOCS / "watching.md").read_text(encoding="utf-8"), re.DOTALL)
 OF_TIERS, OF_ALL = SPELT[:2]
+KEYS = [base64.urlsafe_b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
@@ -219,7 +232,24 @@ class TestPrometheus:
                 filled = filled.replace(name, text)
             assert "$" not in filled
             has_data = bool(asked(prometheus, filled))
-            assert has_data != (query == "tradecache_disk_up == 0"), query
+            assert has_data != (query == "tradecache_disk_up == 0" or "server_up" in query), query
+
+    def test_a_server_that_is_away(self, make, redis_server):
+        """The documented alert is silent while the memory tier's server answers, and tells when it does not."""
+        cache = make(settings=Settings(memory_url=redis_server.url))
+        server, found = cache.serve_metrics(port=0), []
+        alert = next(query for query in SPELT if "server_up" in query)
+        panel = next(query for query in QUERIES if "server_up" in query).replace("$instance", ".*")
+        with PrometheusServer(f"{LOCAL}:{server.port}") as prometheus:
+            for _ in range(2):
+                scraped(prometheus)
+                found.append((asked(prometheus, alert), [*asked(prometheus, panel).values()]))
+                redis_server.kill()
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    cache.store_price("A", 1.0, 1)
+
+        assert found == [({}, [1]), ({(("server", "memory"),): 0}, [0])]
 
     def test_a_reset(self, busy, prometheus):
         """After `reset_stats` counters begin anew, and Prometheus counts on."""
@@ -424,6 +454,36 @@ class TestCounters:
             make().collector(symbols=symbols)
 
 
+class TestServers:
+    """The servers that several processes share."""
+
+    def test_where_there_are_none(self, busy):
+        """Of servers that one does not have nothing is told, and nothing of those of other processes."""
+        for collector in (busy.collector(), FolderCollector(busy.core)):
+            assert not [name for name, *_ in samples(text_of(collector)) if "server_up" in name]
+
+    def test_each_by_its_role(self, make, redis_server, recwarn):
+        """Each shared server is up until a request meets with no answer, and again when one is answered."""
+        settings = Settings(memory_url=redis_server.url, team_url=redis_server.url.replace("/0", "/1"))
+        cache = make("synthetic", settings=settings)
+        cache.bars("A", "2012-01-01", "2012-02-01")
+        found = []
+
+        def look():
+            text = text_of(cache.collector())
+            found.append([value(text, "tradecache_server_up", server=role) for role in ("memory", "team")])
+            return found[-1]
+
+        look()
+        redis_server.kill()
+        cache.store_price("A", 1.0, 1)
+        look()
+        redis_server.start()
+        wait_until(lambda: cache.store_price("A", 1.0, 1) and look()[0] == 1)
+        assert found[:2] == [[1, 1], [0, 1]]
+        assert recwarn.pop(ServerAwayWarning)
+
+
 class TestDisk:
     """What is in the folder, and how often it is looked at."""
 
@@ -498,6 +558,24 @@ class TestDisk:
         assert {name: n for (name, *_), n in found.items() if "disk_" in name} == {"tradecache_disk_up": 0}
         assert value(text_of(collector), "tradecache_requests_total", operation="put") == 1
 
+    def test_a_folder_that_is_gone(self, make, tmp_path):
+        """A scrape after a folder was deleted says so, and does not make it; with the next write it is there again."""
+        cache, now = make(), [0.0]
+        cache.store_price("A", 1.0, 1)
+        collector, found = CacheCollector(cache.core, monotonic=lambda: now[0]), []
+
+        def up():
+            now[0] += 3600
+            found.append(value(text_of(collector), "tradecache_disk_up"))
+
+        up()
+        shutil.rmtree(tmp_path / "cache")
+        up()
+        assert not (tmp_path / "cache").exists()
+        wait_until(lambda: cache.store_price("A", 1.0, 1) and (tmp_path / "cache").exists())
+        up()
+        assert found == [1, 0, 1]
+
     def test_looked_at_once_a_second(self, make):
         """A scrape that comes within a second of the last one is told what was seen then."""
         cache, now = make(), [0.0]
@@ -546,6 +624,18 @@ class TestServing:
 
         assert again.port == server.port
         assert "tradecache_build_info" in get(again.url)
+
+    def test_closed_servers_are_forgotten(self, make):
+        """A server that was closed is not kept until the cache is, however many there were."""
+        cache, servers = make(), weakref.WeakSet()
+        for _ in range(5):
+            server = cache.serve_metrics(port=0)
+            servers.add(server)
+            server.close()
+        server = cache.serve_metrics(port=0)
+        gc.collect()
+        assert len(servers) == 0
+        assert "tradecache_build_info" in get(server.url)
 
     def test_does_not_keep_the_cache(self, tmp_path):
         """A cache that is let go of is freed although it is served, with its port and what memory held."""
@@ -610,7 +700,9 @@ class TestServing:
         with pytest.raises(InvalidInput, match=r"port is .* from 0 to 65535"):
             make().serve_metrics(port=port)
 
-    @pytest.mark.parametrize("address", ["", None, 1, "203.0.113.1", "no such host", "x" * 300])
+    @pytest.mark.parametrize(
+        "address", ["", None, 1, "203.0.113.1", "no such host", "x" * 300, "\ud800", "a\0b"]
+    )
     def test_bad_addresses(self, make, address):
         """An address is one of this machine."""
         with pytest.raises(InvalidInput, match=r"address is .* an address of this machine"):
@@ -733,6 +825,45 @@ class TestFolder:
         assert [value(text, "tradecache_requests_total") for text in found] == [1, 1]
         assert [value(text, "tradecache_disk_up") for text in found] == [1, 0]
 
+    @pytest.mark.parametrize("what", ["folder", "ledger"])
+    def test_a_folder_that_is_gone(self, opened, make, tmp_path, what):
+        """What was counted before stays, it is told that there is no folder or no ledger, and none is made."""
+        looking, now = make(), [0.0]
+        collector = FolderCollector(looking.core, monotonic=lambda: now[0])
+        with opened() as cache:
+            cache.get_price("A", "none")
+        found = [text_of(collector)]
+        folder = tmp_path / "cache"
+        gone = [folder] if what == "folder" else list(folder.glob("ledger-*"))
+        for each in gone:
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+        for _ in range(2):
+            now[0] += 3600
+            found.append(text_of(collector))
+
+        assert [value(text, "tradecache_disk_up") for text in found] == [1, 0, 0]
+        assert [value(text, "tradecache_requests_total") for text in found] == [1, 1, 1]
+        assert [each.exists() for each in gone] == [False] * len(gone)
+
+    @pytest.mark.parametrize("before", [KEYS[0], None])
+    def test_other_keys(self, make, before):
+        """After the keys have changed, what was counted before stays, and it is told that nothing can be read."""
+        with make(settings=Settings(keep_history=10_000, encryption_key=before)) as cache:
+            cache.get_price("A", "none")
+        looking, now = make(settings=Settings(encryption_key=before)), [0.0]
+        collector = FolderCollector(looking.core, monotonic=lambda: now[0])
+        found = [text_of(collector)]
+        keys = ",".join(filter(None, [KEYS[1], before]))
+        rekey(Settings(cache_dir=looking.core.where, encryption_key=keys))
+        with make(settings=Settings(keep_history=10_000, encryption_key=KEYS[1])) as cache:
+            cache.get_price("A", "none")
+        for _ in range(2):
+            now[0] += 3600
+            found.append(text_of(collector))
+
+        assert [value(text, "tradecache_disk_up") for text in found] == [1, 0, 0]
+        assert [value(text, "tradecache_requests_total") for text in found] == [1, 1, 1]
+
     def test_what_was_expired_and_is_back(self, opened, make, clock):
         """A step of the clock ahead and back counts nothing twice."""
         looking, now = make(), [0.0]
@@ -780,6 +911,18 @@ class TestCommand:
         assert value(text, "tradecache_disk_entries") == 2
         assert ended(process, number) == (0, "")
         assert refuses(urllib.parse.urlsplit(url).port)
+
+    def test_a_folder_that_is_deleted(self, folder):
+        """It goes on after the folder is deleted, says that it is gone, and leaves it so."""
+        process, url = started(folder, "--port", "0")
+        before = get(url)
+        shutil.rmtree(folder)
+        wait_until(lambda: value(get(url), "tradecache_disk_up") == 0)
+        after = get(url)
+        name = "tradecache_requests_total"
+        assert value(after, name) == value(before, name) > 0
+        assert not folder.exists()
+        assert ended(process, signal.SIGTERM) == (0, "")
 
     @pytest.mark.slow
     def test_seen_by_prometheus(self, folder):

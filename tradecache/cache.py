@@ -461,8 +461,8 @@ class TradingDataCache:
         from tradecache.exporter import MetricsServer
 
         server = MetricsServer(collector, port=port, address=address)
-        weakref.finalize(self, server.stop)  # which keeps only the server
-        self._servers.append(server)
+        server.end_with(self)
+        self._servers = [each for each in self._servers if not each.is_closed] + [server]
         server.begin()
         return server
 

@@ -50,6 +50,7 @@ class MetricsServer:
         self.is_closed = False
         """Whether it has stopped, or is about to."""
         self._wait: Callable[[], None] = self._listener.server_close
+        self._forget: Callable[[], object] = self.stop
         with one_fork:  # so that a child of this instant knows of it
             _LIVE.add(self)
 
@@ -68,6 +69,10 @@ class MetricsServer:
             while not self.is_closed:
                 self._listener.handle_request()
 
+    def end_with(self, owner: object) -> None:
+        """Stop when somebody is let go of; it is not kept alive by him once it was closed."""
+        self._forget = weakref.finalize(owner, self.stop).detach
+
     def stop(self) -> None:
         """Stop soon; from any thread, and from a signal's handler."""
         self.is_closed = True
@@ -75,6 +80,7 @@ class MetricsServer:
     def close(self) -> None:
         """Stop, and wait until the port is free; more than once is fine."""
         self.stop()
+        self._forget()
         self._wait()
 
     def _let_go(self) -> None:
@@ -153,7 +159,7 @@ def _listening(port: int, address: object) -> _Listener:
         raise InvalidInput("address", address, 'an address of this machine, such as "127.0.0.1"')
     try:
         return _Listener(port, address)
-    except (OSError, UnicodeError) as error:
+    except (OSError, UnicodeError, TypeError) as error:  # the last for text that no address can be
         code = error.errno if isinstance(error, OSError) else None
         if code in REFUSALS:
             raise InvalidInput("port", port, REFUSALS[code].format(address)) from error

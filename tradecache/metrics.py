@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import itertools
+import logging
 import os
 import threading
 import time
@@ -13,16 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from key_value.aio.protocols.key_value import AsyncKeyValue
+
 from tradecache.bridge import Unfinished, finish
 from tradecache.clock import Clock
 from tradecache.desk import BarDesk
-from tradecache.errors import CacheClosed, InvalidInput, MissingDependency, StoreError
+from tradecache.errors import InvalidInput, MissingDependency, StoreError, TradeCacheError, WrongKey
 from tradecache.history import Sums
 from tradecache.settings import Settings
 from tradecache.stack import Stack
 from tradecache.stats import asked_of
 from tradecache.stores.disk import QUARANTINE
+from tradecache.stores.ledger import newest_number
 from tradecache.stores.local import LocalStore
+from tradecache.stores.tags import CARD
 from tradecache.telemetry import HITS, LATENCIES, Group, Kind, Telemetry, Totals, outcome_of
 
 try:
@@ -42,6 +47,8 @@ except ModuleNotFoundError as error:
     raise MissingDependency("prometheus_client", "metrics") from error
 
 T = TypeVar("T")
+
+log = logging.getLogger("tradecache")
 
 Labels = tuple[str, ...]
 Counted = Mapping[Labels, Sequence[int]]
@@ -95,6 +102,9 @@ class Watched(Protocol):
     settings: Settings
     clock: Clock
 
+    def servers(self) -> dict[str, bool]:
+        """Return for each shared server by its role, "memory", "team" or "archive", whether it is believed to answer."""
+
 
 class CacheCollector(Collector):
     """What one cache of this process does, for a `prometheus_client.CollectorRegistry`.
@@ -129,7 +139,7 @@ class CacheCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Return the names, without looking."""
-        return _families(Seen({}, {}, {}, {}, {}, {}), by=self._by)
+        return _families(Seen({}, {}, {}, {}, {}, {}, {}), by=self._by)
 
     @property
     def _by(self) -> Labels:
@@ -144,6 +154,7 @@ class CacheCollector(Collector):
             sources=cache.desk.source_requests(),
             memory=cache.stack.memory.occupancy(),
             disk=self._disk.now(lambda: _disk(cache)),
+            servers=cache.servers(),
         )
 
     def __repr__(self) -> str:
@@ -155,7 +166,8 @@ class FolderCollector(Collector):
     """What all processes have counted that use one folder, and what is on disk, seen from a process of its own.
 
     The counts are those of the folder's history: only processes whose `Settings.keep_history` is on are in it, a minute
-    late, and without latencies. They never fall while this lives, though entries of the history expire.
+    late, and without latencies. They never fall while this lives, though entries of the history expire, the folder be
+    gone, or its keys be others now. It makes no folder and no ledger: where there are none, it says so.
 
     Args:
         cache: A cache of the folder, which is kept.
@@ -172,11 +184,17 @@ class FolderCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return what there is to tell now."""
         with self._counting:
-            totals = self._history.now(lambda: finish(self._sums.look()))
+            totals = self._history.now(self._counts)
         disk = self._disk.now(lambda: _disk(self._cache))
+        if disk and self._history.failed:
+            disk = {**disk, "up": 0}
         has_team = any(group.tier == "team" for group in totals)
         lookups = _lookups(totals, has_team=has_team)
         return _families(Seen(_counted(totals), lookups, disk=disk), by=BY)
+
+    def _counts(self) -> dict[Group, Totals]:
+        _check_readable(self._cache.stack.durable)
+        return finish(self._sums.look())
 
     def describe(self) -> Iterator[Metric]:
         """Return the names, without looking."""
@@ -197,6 +215,7 @@ class Seen:
     sources: Mapping[str, int] | None = None
     memory: Mapping[str, int] | None = None
     disk: Mapping[str, float] | None = None
+    servers: Mapping[str, bool] | None = None
 
 
 class Paced(Generic[T]):
@@ -209,6 +228,8 @@ class Paced(Generic[T]):
 
     def __init__(self, first: T, *, monotonic: Callable[[], float]) -> None:
         self._last = first
+        self.failed = False
+        """Whether there was nothing to be seen at the last look, for another reason than that somebody is at work."""
         self._monotonic = monotonic
         self._due = -float("inf")
 
@@ -219,8 +240,12 @@ class Paced(Generic[T]):
             self._due = began + PATIENCE  # whoever comes meanwhile is told what was seen last
             try:
                 self._last = look()
-            except (Unfinished, StoreError, CacheClosed):
+                self.failed = False
+            except Unfinished:
                 return self._last
+            except TradeCacheError as error:
+                log.debug("nothing to be seen for Prometheus: %s", error)
+                self.failed = True
             finally:
                 ended = self._monotonic()
                 self._due = ended + max(LOOK_EVERY, (ended - began) / SHARE)
@@ -241,13 +266,33 @@ def _disk(cache: Watched) -> dict[str, float]:
     if not isinstance(store, LocalStore):
         return {}
     try:
+        _check_readable(store)
         found = finish(store.usage())
-    except (StoreError, CacheClosed):
+    except TradeCacheError:
         return {"up": 0}
     more = {"quarantine_files": _files_in(store.folder / QUARANTINE), "up": 1}
     if cache.settings.disk_bytes is not None:
         more["limit_bytes"] = cache.settings.disk_bytes
     return {"look_timestamp_seconds": cache.clock.epoch(), **found, **more}
+
+
+def _check_readable(store: AsyncKeyValue) -> None:
+    """See that a folder and its ledger are there, before they are made by being looked at.
+
+    Raises:
+        StoreError: When one of them is gone.
+        WrongKey: When it was encrypted meanwhile.
+    """
+    if not isinstance(store, LocalStore):
+        return
+    try:
+        is_there = bool(newest_number(store.folder))
+    except OSError as error:
+        raise StoreError(store.folder, error) from error
+    if not is_there:
+        raise StoreError(store.folder, "there is no ledger")
+    if store.card is None and (store.folder / CARD).exists():
+        raise WrongKey(store.folder, "is encrypted by now")
 
 
 def _files_in(folder: Path) -> int:
@@ -304,6 +349,8 @@ def _families(seen: Seen, *, by: Labels) -> Iterator[Metric]:
     if seen.disk is not None:
         yield from _gauges("disk", OF_DISK, seen.disk)
         yield from _counters("disk", OF_DISK_EVER, seen.disk)
+    if seen.servers is not None:
+        yield _of_servers(seen.servers)
 
 
 def _of_requests(counts: Counted, by: Labels) -> Iterator[Metric]:
@@ -346,6 +393,14 @@ def _of_sources(requests: Mapping[str, int]) -> Metric:
     family = CounterMetricFamily("tradecache_source_requests", text, labels=("source",))
     for source, number in requests.items():
         family.add_metric((source,), number)
+    return family
+
+
+def _of_servers(servers: Mapping[str, bool]) -> Metric:
+    text = "Whether a shared server answered when it was last asked (1) or not (0); absent: there is none."
+    family = GaugeMetricFamily("tradecache_server_up", text, labels=("server",))
+    for server, is_up in servers.items():
+        family.add_metric((server,), is_up)
     return family
 
 

@@ -19,7 +19,7 @@ from tradecache.errors import (
 )
 from tradecache.sources import Guard, Retries, guarded
 from tradecache.sources.budget import OwnBudget
-from tradecache.sources.pace import Turn
+from tradecache.sources.pace import LONGEST_HOLD, Turn
 
 BARS = pd.DataFrame({"close": [1.0]})
 ASKED = ("AAPL", pd.Timestamp("2024-01-02"), pd.Timestamp("2024-01-03"), "1d")
@@ -154,7 +154,51 @@ def test_nobody_waits_for_hours():
     assert run_at_once(work()) == ([3600, 3000], 1)
 
 
-@pytest.mark.parametrize("wait", [0, -5.0, float("nan"), float("inf")])
+def test_the_longest_hold():
+    """An infinite `retry_after` fails at once and holds everybody, but not for ever."""
+
+    async def work():
+        provider = Provider(RateLimited(float("inf")))
+        guard = Guard(provider, retries=STEADY, monotonic=asyncio.get_running_loop().time)
+        waits = []
+        for _ in range(2):
+            with pytest.raises(RateLimited) as caught:
+                await guard.fetch(*ASKED)
+            waits.append(caught.value.retry_after)
+        await asyncio.sleep(LONGEST_HOLD)
+        return waits, await guard.fetch(*ASKED), guard.requests
+
+    waits, then, requests = run_at_once(work())
+    assert waits == [LONGEST_HOLD] * 2
+    assert then is BARS
+    assert requests == 2
+
+
+@pytest.mark.parametrize("wait", [0, -5.0, 0.001, float("nan"), None])
+def test_pauses_grow_however_short_a_wait_is_asked_for(wait):
+    """A provider that wants to be asked again at once is asked as patiently as one that does not say when."""
+    provider = Provider(*[RateLimited(wait)] * 3)
+    (outcome,), _ = fetched(provider)
+    assert outcome is BARS
+    assert provider.begun == pytest.approx([0, 0.5, 1.5, 3.5])
+
+
+@pytest.mark.parametrize("wait", ["30", True, b"30", [30]])
+def test_a_wait_is_a_number(wait):
+    """A source that gives something else than seconds, such as a header's text, is told so, and is not asked again."""
+    error = RateLimited(wait)
+    (outcome,), guard = fetched(Provider(error))
+    assert type(outcome) is InvalidInput
+    assert (outcome.field, outcome.value, outcome.__cause__, guard.requests) == (
+        "retry_after",
+        wait,
+        error,
+        1,
+    )
+    assert str(error) == "provider was asked too often for 'AAPL'"
+
+
+@pytest.mark.parametrize("wait", [0, -5.0, float("nan")])
 def test_what_is_no_time_to_wait_holds_nobody(wait):
     """A source that says nonsense about when to ask again holds back nobody but the one who was told."""
 

@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradecache.sources.pace import Pace, Turn
+from tradecache.sources.pace import LONGEST_HOLD, Pace, Turn
 
 limits = st.tuples(st.integers(1, 5), st.floats(0.1, 10))
 steps = st.lists(st.floats(0, 5), min_size=1, max_size=40)
@@ -97,6 +97,20 @@ def test_a_hold_lasts_until_its_end():
         Turn(place=10),
         Turn(place=11),
     ]
+
+
+def test_no_hold_is_for_ever():
+    """Nobody is held for longer than the longest hold, whatever is asked for or was kept."""
+    told, kept = Pace(None), Pace(None, held=(0.0, float("inf")))
+    told.hold(float("inf"), now=0.0)
+    assert told.held == kept.held == (0.0, LONGEST_HOLD)
+    assert kept.take(LONGEST_HOLD) == Turn(place=LONGEST_HOLD)
+
+
+@given(limits, st.lists(st.floats(-1e9, 1e9), min_size=5))
+def test_nobody_waits_for_longer_than_the_span(limit, begun):
+    """Whatever was kept, in whichever order, the wait is no longer than the limit says."""
+    assert Pace(limit, begun=begun).take(0.0).wait <= limit[1]
 
 
 @given(limits, steps, st.floats(0, 1e9))

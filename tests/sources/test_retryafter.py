@@ -23,6 +23,9 @@ def date(seconds=0):
         ({"Retry-After": "Tuesday, 02-Jan-24 14:31:00 GMT"}, 60),
         ({}, None), (None, None), ({"Retry-After": ""}, None), ({"Retry-After": "soon"}, None),
         ({"Retry-After": "-5"}, None), ({"Retry-After": "1e9"}, None), ({"Retry-After": "inf"}, None),
+        ({"Retry-After": "9" * 400}, float("inf")), ({"Retry-After": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, None),
+        ({"Retry-After": "Mon, 99999999999 Jan 2024 00:00:00 GMT"}, None),
+        ({"Retry-After": date(90), "date": "Mon, 99999999999 Jan 2024 00:00:00 GMT"}, 90),
         ({"Retry-After": "²"}, None), ({"Retry-After": "Tue, 99 Jan 2024 14:30:00 GMT"}, None),
     ],
 )  # fmt: skip

@@ -1,7 +1,9 @@
 """How do all processes of a machine keep to one rate limit of a provider?"""
 
 import asyncio
+import contextlib
 import logging
+import math
 import os
 import struct
 import time
@@ -25,8 +27,9 @@ MAGIC = b"TCB1"
 HEAD = struct.Struct("=Qdd")  # how many requests somebody looks back at; from when and until when it is held
 CHECKSUM = 8  # bytes
 LARGEST = 1 << 24  # bytes of a file
-KEPT = 1_000_000  # requests; nobody is held to a limit of more
-LOCK_WAIT = 1.0  # seconds until somebody who has the file for an instant counts as frozen
+MOST = 1_000_000  # requests; nobody is held to a limit of more, for twice as many times are kept
+LOCK_WAIT = 3.0  # seconds until somebody who has the file for an instant counts as frozen
+LEAST_LOOKS = 20  # at the lock meanwhile: who looks seldom may by chance see the same one twice
 FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.02  # seconds between two looks at a lock that another holds
 
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -40,13 +43,31 @@ class DamagedBudget(Exception):
     """Raised when a budget's file does not hold what was written."""
 
 
+class Holder:
+    """Tells one who has the lock and stands still from many who have it one after the other."""
+
+    def __init__(self) -> None:
+        self._mark = -1
+        self._since = 0.0
+        self._looks = 0
+
+    def stands_still(self, mark: int, now: float, *, patience: float) -> bool:
+        """Whether it was the same one, who goes by this mark, at many looks over so many seconds."""
+        if mark != self._mark:
+            self._mark, self._since, self._looks = mark, now, 0
+        self._looks += 1
+        return self._looks >= LEAST_LOOKS and now - self._since >= patience
+
+
 class FileBudget:
     """The budget of one provider, in a file that all processes of this user on this machine count in.
 
     Each change is made under the system's own lock, which its holder has for some ten microseconds, never
     while it waits, and which is let go of in the instant in which it dies; the file is replaced as a whole,
-    so that one who is killed meanwhile leaves the old or the new one. A source without a limit costs a look
-    for a file that is there only after its provider has asked to be left alone.
+    so that one who is killed meanwhile leaves the old or the new one. Who has to wait sees that without the
+    lock. However many want it, and however slow one is oneself, is no fault; one and the same holder who
+    stands still for `LOCK_WAIT` seconds is. A source without a limit costs a look for a file that is there
+    only after its provider has asked to be left alone.
 
     Times are those of the wall clock, because a hold outlives the process, and perhaps a restart.
 
@@ -61,18 +82,21 @@ class FileBudget:
         self, folder: Path, provider: str, limit: Limit, *, wall: Callable[[], float] = time.time
     ) -> None:
         self._path = folder / f"{safe_name(provider)}.budget"
-        self._limit = limit
+        self._lock_path = self._path.with_suffix(".lock")
+        self._limit = limit if limit and limit[0] <= MOST else None
         self._wall = wall
         self._alone = fork_safe_lock()
         self._lock: tuple[int, FileLock] | None = None
+        self._frozen = -1  # the mark of one who was seen to stand still
 
     async def take(self) -> Turn:
         """Take a place for a request that begins now, or say how long to wait before asking again.
 
         Raises:
-            OSError: When the file can be neither read nor written, or stays locked.
+            OSError: When the file can be neither read nor written, or its lock's holder stands still.
         """
-        return await self._changed(Pace.take) if self._limit else await self._looked()
+        turn = self._looked()
+        return await self._changed(Pace.take) if turn is None else turn
 
     async def give_back(self, turn: Turn) -> None:
         """Give back a place that was taken, because the request does not begin."""
@@ -83,31 +107,54 @@ class FileBudget:
         """Let no request begin for so many seconds."""
         await self._changed(lambda pace, now: pace.hold(seconds, now))
 
-    async def _looked(self) -> Turn:
-        """Say how long the provider is to be left alone, without a lock where nothing has to be changed."""
+    def _looked(self) -> Turn | None:
+        """Say how long to wait, without the lock; None where something has to be changed."""
         now = self._wall()
         try:
-            pace = _decoded(self._read(), None)
+            pace = _decoded(self._read(), self._limit)
         except FileNotFoundError:
-            return Turn()
+            return None if self._limit else Turn()
         except DamagedBudget:
-            return await self._changed(Pace.take)
-        return await self._changed(Pace.take) if pace.is_ahead(now) else pace.take(now)
+            return None
+        turn = pace.look(now) if not pace.is_ahead(now) else None
+        return turn if turn is None or turn.wait or not self._limit else None
 
     async def _changed(self, change: Callable[[Pace, float], T]) -> T:
         """Change what is counted, alone among all threads and processes, and return what came of it."""
-        began, pause = time.monotonic(), FIRST_PAUSE
+        holder, pause = Holder(), FIRST_PAUSE
         while True:
             with self._alone:
                 if self._is_acquired():
                     try:
+                        self._leave_mark()
                         return self._change(change)
                     finally:
                         self._file_lock().release()
-            if time.monotonic() - began > LOCK_WAIT:
-                raise TimeoutError(f"somebody has had {self._path.name} locked for {LOCK_WAIT:g} s")
+            self._look_at(holder)
             await asyncio.sleep(pause)
             pause = min(pause * 1.6, LONGEST_PAUSE)
+
+    def _look_at(self, holder: Holder) -> None:
+        mark = self._mark()
+        patience = 0.0 if mark == self._frozen else LOCK_WAIT
+        if holder.stands_still(mark, time.monotonic(), patience=patience):
+            self._frozen = mark
+            raise TimeoutError(f"one process has had {self._path.name} locked for {LOCK_WAIT:g} s")
+
+    def _leave_mark(self) -> None:
+        """Show those who wait that the lock has another holder now.
+
+        The mark is the lock's time of access: that of change may be changed by whoever opens it.
+        """
+        now = time.time_ns()
+        with contextlib.suppress(OSError):  # on a disk without such times only the looks are counted
+            os.utime(self._lock_path, ns=(now, now))
+
+    def _mark(self) -> int:
+        try:
+            return self._lock_path.stat().st_atime_ns
+        except FileNotFoundError:  # where the system has no locks, the file is there only while it is held
+            return 0
 
     def _is_acquired(self) -> bool:
         from filelock import Timeout
@@ -125,8 +172,8 @@ class FileBudget:
         if self._lock is None or self._lock[0] != os.getpid():
             from filelock import FileLock  # when first needed, for what it costs
 
-            path = self._path.with_suffix(".lock")
-            self._lock = os.getpid(), FileLock(path, mode=0o600, thread_local=False, preserve_lock_file=True)
+            lock = FileLock(self._lock_path, mode=0o600, thread_local=False, preserve_lock_file=True)
+            self._lock = os.getpid(), lock
         return self._lock[1]
 
     def _change(self, change: Callable[[Pace, float], T]) -> T:
@@ -182,8 +229,14 @@ def _decoded(content: bytes, limit: Limit) -> Pace:
     checksum, body = content[len(MAGIC) : begins], content[begins:]
     if content[: len(MAGIC)] != MAGIC or checksum != xxhash.xxh3_64_digest(body):
         raise DamagedBudget(f"{len(content):,} bytes without the right checksum")
-    most, *held = HEAD.unpack_from(body)
-    return Pace(limit, begun=array("d", body[HEAD.size :]), most=most, held=(held[0], held[1]))
+    try:
+        most, *held = HEAD.unpack_from(body)
+        begun = array("d", body[HEAD.size :])
+    except (struct.error, ValueError) as error:
+        raise DamagedBudget(str(error)) from error
+    if most > MOST or math.isnan(held[0] + held[1]) or not math.isfinite(sum(begun)):
+        raise DamagedBudget("numbers that nobody has written")
+    return Pace(limit, begun=begun, most=most, held=(held[0], held[1]))
 
 
 def _make_private(folder: Path) -> None:

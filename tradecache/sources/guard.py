@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 import math
+import numbers
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,9 +23,9 @@ from tradecache.errors import (
 from tradecache.retries import Retries
 from tradecache.sources.base import Source, traits_of
 from tradecache.sources.budget import Budget, OwnBudget
+from tradecache.sources.pace import LONGEST_HOLD
 
 LONGEST_NAP = 1.0  # seconds; what others were told, and places given back, are known soon
-LONGEST_HOLD = 7 * 86400.0  # seconds; exchanges ban for up to three days
 
 OURS = (AssertionError, AttributeError, ImportError, NameError, NotImplementedError, SyntaxError, TypeError)
 """Errors of the program, not of the provider: to ask again would not help, and would hide them."""
@@ -96,7 +97,9 @@ class Guard:
                 error.source = error.source or self.source.name
                 error.symbol = error.symbol or symbol
                 if isinstance(error, RateLimited):
-                    await self._hold(error.retry_after)
+                    error.retry_after = _seconds_of(error)
+                    if error.retry_after:
+                        await self._budget.hold(error.retry_after)
                 raise
             except (TradeCacheError, *OURS):
                 raise
@@ -138,19 +141,34 @@ class Guard:
             await asyncio.sleep(min(turn.wait, LONGEST_NAP))
             turn = await self._budget.take()
 
-    async def _hold(self, seconds: float | None) -> None:
-        """Have nobody ask while the provider wants to be left alone, if it says for how long."""
-        if seconds is not None and math.isfinite(seconds) and seconds > 0:
-            await self._budget.hold(min(seconds, LONGEST_HOLD))
-
-    def _pause_after(self, error: Exception) -> bool | float:
-        """Say whether to ask again: True after a pause that grows, or the seconds to wait, or False."""
+    def _pause_after(self, error: Exception) -> bool:
+        """Say whether to ask again, after a pause that grows, and then the rest of what the provider asked for."""
         if isinstance(error, UnknownSymbol) or not isinstance(error, (RateLimited, SourceUnavailable)):
             return False
         log.info("%s", error)
-        if isinstance(error, RateLimited) and error.retry_after is not None:
-            return error.retry_after if error.retry_after <= self._retries.patience else False
-        return True
+        return not isinstance(error, RateLimited) or (error.retry_after or 0.0) <= self._retries.patience
+
+
+def _seconds_of(error: RateLimited) -> float | None:
+    """Return for how long a provider wants to be left alone; None where it does not say.
+
+    Raises:
+        InvalidInput: When a source gave something else than a number, such as the text of a header.
+    """
+    said: Any = error.retry_after
+    if said is None:
+        return None
+    if not _is_number(said):
+        error.retry_after = None  # else it could not be shown
+        allowed = (
+            "a number of seconds, or None (`retry_after` of tradecache.sources.retryafter reads headers)"
+        )
+        raise InvalidInput("retry_after", said, allowed) from error
+    return None if math.isnan(said) else float(min(max(said, 0.0), LONGEST_HOLD))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def guarded(source: Source) -> Fetch:

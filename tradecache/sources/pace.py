@@ -8,6 +8,7 @@ Limit = tuple[int, float] | None
 """At most so many requests in so many seconds."""
 MOMENT = 1e-6  # seconds; two readings of a clock that counts in floats may be one and the same
 NEVER = float("-inf")
+LONGEST_HOLD = 7 * 86400.0  # seconds; exchanges ban for up to three days
 
 
 class Turn(NamedTuple):
@@ -30,7 +31,8 @@ class Pace:
     It remembers when the last ones began, which is stricter than a bucket that fills while it is emptied:
     such a bucket lets through up to twice the limit. No place is given for later, so that one who gives up
     waiting, or dies, takes none. No clock: times are arguments, seconds of one clock; where that is set
-    back, what it says will have been counts as now, and nobody waits for longer than the limit says.
+    back, what it says will have been counts as now, and nobody waits for longer than the limit says, nor for
+    longer than `LONGEST_HOLD`, whatever it is told.
 
     Args:
         limit: (requests, seconds); None: no limit.
@@ -50,7 +52,7 @@ class Pace:
         self._requests, self._seconds = limit or (0, 0.0)
         self.most = max(self._requests, most)
         self.begun = deque(begun, maxlen=2 * self.most)  # the last ones may be given back
-        self.held = held
+        self.held = held[0], min(held[1], held[0] + LONGEST_HOLD)
 
     def take(self, now: float) -> Turn:
         """Take a place for a request that begins now, if there is one."""
@@ -76,8 +78,9 @@ class Pace:
     def hold(self, seconds: float, now: float) -> None:
         """Let no request begin for so many seconds: the provider wants to be left alone."""
         self._set_right(now)
-        if now + seconds > self.held[1]:
-            self.held = now, now + seconds
+        until = now + min(seconds, LONGEST_HOLD)
+        if until > self.held[1]:
+            self.held = now, until
 
     def is_ahead(self, now: float) -> bool:
         """Whether the clock was set back since the last request or hold began."""
@@ -86,7 +89,7 @@ class Pace:
     def _until_free(self, now: float) -> float:
         if not self._requests or len(self.begun) < self._requests:
             return 0.0
-        return self.begun[-self._requests] + self._seconds - now
+        return min(self.begun[-self._requests], now) + self._seconds - now
 
     def _set_right(self, now: float) -> None:
         if not self.is_ahead(now):

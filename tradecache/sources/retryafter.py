@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 def retry_after(headers: Mapping[str, str] | None, *, now: float | None = None) -> float | None:
     """Return the seconds in a header `Retry-After`, which holds them or a date; None where it says nothing.
 
-    A date is taken relative to the answer's own `Date`, so that the provider's clock is the only one.
+    It may be any number that is not negative, infinity too. A date is taken relative to the answer's own `Date`, so that the provider's clock is the only one.
 
     Args:
         headers: Of the answer, their names in any case.
@@ -36,6 +36,6 @@ def _instant(text: str) -> float | None:
     """Return the seconds since 1970 that a date of HTTP means, None for anything else."""
     try:
         moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError):  # the last for a year that no computer counts to
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
