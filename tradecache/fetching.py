@@ -79,6 +79,7 @@ class Fetch:
                 if verdict.fresh_until is None or verdict.fresh_until > self._stamp:
                     about = Fetched(NOTHING, seconds, "team")
                     await self._put(verdict, bars, piece.outcome, about, oldest=piece.fetched_at)
+        self._stamp += bool(pieces)  # what a source says now is newer than what a shelf has
         return bool(pieces)
 
     async def to_shelves(self) -> None:
@@ -177,8 +178,7 @@ class Fetch:
             part.start,
             part.end,
             frame=piece,
-            fetched_at=self._stamp
-            + (oldest is None),  # what a source says now is newer than what a shelf has
+            fetched_at=self._stamp,
             oldest=oldest,
             fresh_until=part.fresh_until,
             outcome=BARS if piece is not None else NO_TRADES if outcome == BARS else outcome,
