@@ -16,7 +16,37 @@ SCHEMES = {"valkey": "redis", "valkeys": "rediss"}  # redis-py knows the server 
 CONNECTIONS = 32  # for more at once wait for one; the client's own pool would raise
 
 
-def redis_client(url: SecretURL, *, patience: float = PATIENCE, connections: int = CONNECTIONS) -> "Redis":
+class Runs:
+    """Which run of a server was connected to last: another one may have come back with what it had long before.
+
+    Attributes:
+        last: The run's id, as the server gives it; "" before the first connection, and where it is not told.
+    """
+
+    def __init__(self) -> None:
+        self.last = ""
+
+    async def look(self, connection: Any) -> None:
+        """Connect as redis-py does, and ask which run it is."""
+        from redis.exceptions import ResponseError
+
+        await connection.on_connect()
+        try:
+            await connection.send_command("INFO", "server")
+            text = str(await connection.read_response())
+        except ResponseError:  # who may not ask
+            return
+        found = (line.partition(":")[2] for line in text.splitlines() if line.startswith("run_id:"))
+        self.last = next(found, "")
+
+
+def redis_client(
+    url: SecretURL,
+    *,
+    patience: float = PATIENCE,
+    connections: int = CONNECTIONS,
+    runs: Runs | None = None,
+) -> "Redis":
     """Return a client of redis-py for a URL `redis://`, `rediss://`, `valkey://` or `valkeys://`.
 
     It connects when it is first asked something, never tries again by itself, and gives up after `patience` seconds.
@@ -40,6 +70,8 @@ def redis_client(url: SecretURL, *, patience: float = PATIENCE, connections: int
         "retry": Retry(NoBackoff(), 0),
         "decode_responses": True,
     }
+    if runs is not None:
+        options["redis_connect_func"] = runs.look
     text = url.get_secret_value()
     text = SCHEMES.get(url.scheme, url.scheme) + text[len(url.scheme) :]
     pool, fault = None, ""

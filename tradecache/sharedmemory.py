@@ -30,11 +30,13 @@ class Server(NamedTuple):
         where: The server, as a sentence names it, without secrets.
         faults: What the client raises when the server does not answer.
         errors: What it raises at all.
+        run: Returns which run of the server was connected to last; "" before there was a connection.
     """
 
     where: str
     faults: tuple[type[Exception], ...]
     errors: tuple[type[Exception], ...]
+    run: Callable[[], str] = str
 
 
 class Before(NamedTuple):
@@ -224,10 +226,11 @@ class SharedMemory(PassthroughCacheWrapper):
         """Return the value of a copy if it counts."""
         try:
             value, until, stamp = copy["value"], copy["until"], Stamp(**copy["stamp"])
+            is_of_this_run = copy["run"] == self._server.run()
         except (KeyError, TypeError, ValidationError):
             return None
         is_live = isinstance(until, int) and self._clock.micros() < until and self._mark.trusts(stamp)
-        return value if is_live and isinstance(value, dict) else None
+        return value if is_live and is_of_this_run and isinstance(value, dict) else None
 
     async def _fill(
         self,
@@ -242,8 +245,11 @@ class SharedMemory(PassthroughCacheWrapper):
         until = before.now + lifetime(left) if left > 0 else 0
         if until <= self._clock.micros() or not self.refusal.may_try() or not await self._may_ask():
             return False
-        about = {"until": until, "stamp": before.stamp._asdict()}
-        keys, copies = [key for key, _ in items], [{"value": dict(value), **about} for _, value in items]
+        keys = [key for key, _ in items]
+        if not self._server.run():
+            await self._copy(keys[0], collection)  # which connects
+        about = {"until": until, "stamp": before.stamp._asdict(), "run": self._server.run()}
+        copies = [{"value": dict(value), **about} for _, value in items]
         try:
             await self._shared.put_many(keys, copies, collection=collection, ttl=math.ceil(left) + SPARE)
         except self._server.faults as error:

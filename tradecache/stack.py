@@ -12,7 +12,7 @@ from key_value.aio.protocols.key_value import AsyncKeyValue
 from tradecache.clock import Clock
 from tradecache.credentials import SecretURL
 from tradecache.errors import MissingDependency, UnknownKey
-from tradecache.redisclient import redis_client, redis_errors, redis_faults, redis_lost, redis_store
+from tradecache.redisclient import Runs, redis_client, redis_errors, redis_faults, redis_lost, redis_store
 from tradecache.servers import Connected
 from tradecache.settings import Settings
 from tradecache.sharedmemory import Before, Server, SharedMemory
@@ -153,12 +153,13 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
     wrappers = [counted_memory, counted_disk]
     shared, server = None, None
     if settings.memory_url is not None:
-        server = _server(settings.memory_url)
+        runs = Runs()
+        server = _server(settings.memory_url, runs)
         mark = TrustMark(store.folder if isinstance(store, LocalStore) else None)
         copies = _on_server(server, settings, clock=clock, ring=ring, on_fault=mark.renew)
         counted_shared = TierStatistics(copies)
         shared = _shared(
-            disk, counted_shared, settings, clock=clock, mark=mark, foreign_commits=foreign_commits
+            disk, counted_shared, settings, clock=clock, mark=mark, foreign_commits=foreign_commits, runs=runs
         )
         wrappers.append(counted_shared)
     points = TierStatistics(shared or tiers)
@@ -181,10 +182,10 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
     )
 
 
-def _server(url: SecretURL) -> Connected:
+def _server(url: SecretURL, runs: Runs) -> Connected:
     """Return the store on a server; what is no URL of one is refused now, and not with the first read."""
     redis_client(url)
-    return redis_store(partial(redis_client, url))
+    return redis_store(partial(redis_client, url, runs=runs))
 
 
 def _shared(
@@ -195,13 +196,14 @@ def _shared(
     clock: Clock,
     mark: TrustMark,
     foreign_commits: Callable[[], int],
+    runs: Runs,
 ) -> SharedMemory:
     """Return the memory tier on a server, with `copies` of what is on disk."""
     where = f"the memory tier at {settings.memory_url}"
     return SharedMemory(
         disk,
         copies,
-        Server(where, redis_faults(), (*redis_errors(), UnknownKey)),
+        Server(where, redis_faults(), (*redis_errors(), UnknownKey), lambda: runs.last),
         clock=clock,
         memory_ttl=settings.memory_ttl,
         mark=mark,

@@ -16,7 +16,9 @@ from scripts import environment
 from servers import RedisServer
 
 from tradecache import Settings, TradeCache, TradingDataCache
+from tradecache.bridge import shared_bridge
 from tradecache.errors import InvalidInput, MissingDependency
+from tradecache.samples import sample_points
 from tradecache.sharedmemory import SharedMemory
 from tradecache.stores.trust import TrustMark
 
@@ -120,8 +122,6 @@ class TestSharing:
 
     def test_bulk_writes_are_seen_too(self, caches):
         """Points stored as a frame are in the server's memory, too."""
-        from tradecache.samples import sample_points
-
         one, other = caches(), caches("elsewhere")
         frame = sample_points().query("symbol == 'AAPL'").head(1_200)
 
@@ -324,6 +324,75 @@ class TestOutages:
             time.sleep(0.05)
 
         assert elsewhere.get_price("AAPL", data_id) is None
+
+    def test_deleted_while_a_bulk_write_sends_its_copies(self, caches):
+        """What is deleted before its copy is sent is not brought back by that."""
+        one, other = caches(), caches()
+        frame = sample_points().query("symbol == 'AAPL'")
+        shared = one.core.stack.shared
+        before = shared.before()
+        ids = one.store_prices(frame)
+        other.invalidate("AAPL")
+        values = [{"symbol": "AAPL", "price": 1.0, "volume": 1.0, "timestamp": "2024-01-02T00:00:00Z"}] * len(
+            ids
+        )
+        late = shared.copied(list(ids), values, collection="symbol:AAPL", ttl=None, before=before)
+        shared_bridge().run(late)  # as a slow line would have had it
+
+        assert {each.get_price("AAPL", data_id) for each in (one, other) for data_id in ids[:50]} == {None}
+
+    def test_started_anew_with_what_it_had(self, tmp_path, clock):
+        """A server that comes back with a copy from before a delete is not believed."""
+        with RedisServer() as server:
+            settings = Settings(memory_url=server.url)
+            with TradeCache(tmp_path, settings=settings, clock=clock) as cache:
+                data_id = cache.store_price("AAPL", 1.5, 2)
+                redis_command(server, "SAVE")
+                cache.delete_price("AAPL", data_id)
+                server.kill()
+                server.start()
+                assert redis_keys(server)
+                assert [cache.get_price("AAPL", data_id) for _ in range(20)] == [None] * 20
+
+    def test_a_copy_that_comes_late(self, caches, clock):
+        """A copy lives from when its entry was written, not from when it was sent."""
+        cache = caches()
+        shared = cache.core.stack.shared
+        before = shared.before()
+        clock.advance(1.5)
+        value = {"symbol": "AAPL", "price": 1.0, "volume": 1.0, "timestamp": "2024-01-02T00:00:00Z"}
+        shared_bridge().run(shared.copied(["k"], [value], collection="symbol:AAPL", ttl=2, before=before))
+        clock.advance(0.6)
+
+        assert shared_bridge().run(shared.get("k", collection="symbol:AAPL")) is None
+
+    def test_what_is_no_text(self, caches, redis_server):
+        """A value that is no text is a miss."""
+        import redis
+
+        cache = caches()
+        data_id = cache.store_price("AAPL", 1.5, 2)
+        (key,) = redis_keys(redis_server)
+        with redis.Redis(port=redis_server.port) as client:
+            client.set(key, b"\xff\xfe")
+        assert cache.get_price("AAPL", data_id).price == 1.5
+
+    def test_a_delete_that_is_cancelled(self, tmp_path, settings, redis_server):
+        """A delete that is cancelled while the server is silent is a delete: nobody is served the copy."""
+        import asyncio
+
+        async def work():
+            async with TradingDataCache(tmp_path, settings=settings) as core:
+                data_id = await core.store_price("AAPL", 1.5, 2)
+                redis_server.send(signal.SIGSTOP)
+                task = asyncio.create_task(core.delete_price("AAPL", data_id))
+                await asyncio.sleep(0.1)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                redis_server.send(signal.SIGCONT)
+                return [await core.get_price("AAPL", data_id) for _ in range(5)]
+
+        assert run(work()) == [None] * 5
 
     @pytest.mark.slow
     @pytest.mark.timeout(300)

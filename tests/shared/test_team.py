@@ -1,5 +1,6 @@
 """A team's store of final bars: asked before the source, fed after a fetch, never in the way."""
 
+import asyncio
 import itertools
 import json
 import logging
@@ -19,12 +20,14 @@ from clocks import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 from key_value.aio.stores.memory import MemoryStore
+from key_value.aio.stores.null import NullStore
+from key_value.aio.wrappers.read_only import ReadOnlyWrapper
 from loops import run
 from pandas.testing import assert_frame_equal
 from scripts import environment
-from servers import RedisServer
+from servers import PostgresServer, RedisServer
 
-from tradecache import Settings, TradeCache
+from tradecache import Settings, TradeCache, TradingDataCache
 from tradecache.credentials import SecretURL
 from tradecache.errors import InvalidInput
 from tradecache.framecodec import FrameCodec
@@ -296,6 +299,138 @@ class TestDamage:
         run(team_in(two.store).keep(DAILY, [wrong]))
 
         assert_frame_equal(two(source).bars("AAPL", *RANGE), TRUTH, check_freq=False)
+
+
+class TestOddStores:
+    """Stores that are not what a store should be."""
+
+    @pytest.mark.filterwarnings("ignore:A configured store is unstable")
+    @pytest.mark.parametrize("kind", ["null", "silently read-only", "read-only"])
+    def test_nobody_waits(self, two, kind):
+        """A store that keeps nothing, or takes nothing, is never waited for; what is in it is read."""
+        source = Truth(TRUTH)
+        two(source).bars("AAPL", *RANGE)
+        store = {
+            "null": NullStore,
+            "silently read-only": lambda: ReadOnlyWrapper(two.store, raise_on_write=False),
+            "read-only": lambda: ReadOnlyWrapper(two.store, raise_on_write=True),
+        }[kind]()
+        cache = two(source, team=store)
+        began = time.monotonic()
+
+        for symbol in ("MSFT", "AAPL"):
+            assert_frame_equal(cache.bars(symbol, *RANGE), TRUTH, check_freq=False)
+
+        assert time.monotonic() - began < 10
+        asked = [symbol for symbol, *_ in source.asked]
+        assert asked == (["AAPL", "MSFT"] if kind != "null" else ["AAPL", "MSFT", "AAPL"])
+
+    def test_postgresql_that_hangs(self, tmp_path, clock):
+        """A PostgreSQL server that never lets go of a connection is walked away from."""
+        with PostgresServer() as server:
+            settings = Settings(team_url=server.url)
+            with TradeCache(tmp_path, source=Truth(TRUTH), settings=settings, clock=clock) as cache:
+                cache.bars("A", *RANGE)
+                server.send(signal.SIGSTOP)
+                began = time.monotonic()
+                assert_frame_equal(cache.bars("B", *RANGE), TRUTH, check_freq=False)
+                lasted = time.monotonic() - began
+                server.send(signal.SIGCONT)
+        assert lasted < 12
+
+    def test_cancelled_while_it_claims(self, tmp_path, clock):
+        """Who is cancelled in the middle leaves no claim behind for others to wait for."""
+        store, source = MemoryStore(), Truth(TRUTH)
+
+        async def work():
+            async with TradingDataCache(tmp_path, source=source, team=store, clock=clock) as core:
+                for seconds in (0.0, 0.02, 0.05, 0.08):
+                    task = asyncio.create_task(core.bars(f"A{seconds}", *RANGE))
+                    await asyncio.sleep(seconds)
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+                    began = time.monotonic()
+                    await core.bars(f"A{seconds}", *RANGE)
+                    assert time.monotonic() - began < 5
+
+        run(work())
+
+
+class TestTruth:
+    """Whose word counts."""
+
+    def test_the_sources_over_the_teams(self, two):
+        """Of a range that the source was asked for over the team's bars, the source's count."""
+        source = Truth(TRUTH)
+        two(source).bars("AAPL", "2020-03-02", "2020-03-31")
+        source.truth = TRUTH * 2
+        source.merge_gap = pd.Timedelta(days=3_000)
+
+        frame = two(source).bars("AAPL", "2020-01-02", "2020-06-30")
+
+        asked = source.asked[-1]
+        expected = (TRUTH * 2).loc["2020-01-02":"2020-06-30"]
+        assert asked[1] <= pd.Timestamp("2020-01-02")
+        assert_frame_equal(frame, expected, check_freq=False, check_dtype=False)
+
+    def test_day_by_day(self, two, clock):
+        """What one member has fetched day by day, another one need not fetch again."""
+        days = pd.bdate_range("2024-05-01", "2024-05-31")
+        source = Truth(bars_at(days))
+        one = two(source)
+        for day in days:
+            clock.now = (day + pd.Timedelta(days=1, hours=12)).tz_localize("UTC").to_pydatetime()
+            one.bars("AAPL", "2024-05-01", day)
+        before = len(source.asked)
+
+        frame = two(source).bars("AAPL", "2024-05-01", "2024-05-31")
+
+        assert len(frame) == len(days)
+        assert [(start, end) for _, start, end in source.asked[before:] if start < days[-2]] == []
+
+    def test_from_the_beginning(self, two):
+        """A range without a beginning is no hundreds of entries."""
+        source = Truth(bars_at(pd.date_range("2024-05-01", periods=200, freq="min", tz="UTC")))
+        two(source).bars("AAPL", end="2024-05-01", interval="1m")
+
+        assert len(entries(two.store)) < 10
+        before = len(source.asked)
+        assert len(two(source).bars("AAPL", end="2024-05-01", interval="1m")) == 200
+        assert len(source.asked) == before
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda frame: frame.set_axis(frame.index.as_unit("ns")),
+            lambda frame: frame.set_axis(frame.index.as_unit("s")),
+            lambda frame: frame.tz_localize("UTC"),
+            lambda frame: frame[::-1],
+            lambda frame: frame.reset_index(drop=True),
+            lambda frame: pd.concat([frame, frame]),
+        ],
+        ids=["nanoseconds", "seconds", "aware", "backwards", "no labels", "twice"],
+    )
+    def test_frames_that_are_none_of_ours(self, two, spoil, caplog):
+        """A frame of another form is a logged miss, and is replaced."""
+        source = Truth(TRUTH)
+        codec = FrameCodec(SafeNames(two.store, prefix="tradecache."))
+        start, end, at = moment("2010-01-01"), moment("2020-01-01"), moment("2024-06-01")
+        value = {"version": 1, "parts": [[start, end, "bars", at]], "frame": spoil(TRUTH.loc[:"2019"])}
+        run(codec.put("2010", value, collection=DAILY.collection))
+
+        assert_frame_equal(two(source).bars("AAPL", *RANGE), TRUTH, check_freq=False)
+        assert "is no bucket of bars of AAPL" in caplog.text
+        before = len(source.asked)
+        assert_frame_equal(two(source).bars("AAPL", *RANGE), TRUTH, check_freq=False)
+        assert len(source.asked) == before
+
+    @pytest.mark.parametrize("outcome", ["weird", "supposed", "", None, 5])
+    def test_outcomes_that_are_none(self, two, outcome):
+        """An outcome that nobody knows is a miss."""
+        value = {"version": 1, "parts": [[moment("2010-01-01"), moment("2020-01-01"), outcome, 1]]}
+        run(SafeNames(two.store, prefix="tradecache.").put("2010", value, collection=DAILY.collection))
+
+        assert_frame_equal(two(Truth(TRUTH)).bars("AAPL", *RANGE), TRUTH, check_freq=False)
 
 
 class TestOutages:
