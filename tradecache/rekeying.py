@@ -35,7 +35,7 @@ try:
     from tradecache.stores import keycard
     from tradecache.stores.keyring import Keyring
     from tradecache.stores.sealedfiles import SealedFiles, key_of
-    from tradecache.stores.unlocking import check_keys, secret_of
+    from tradecache.stores.unlocking import Keyed, check_keys, secret_of
 except ImportError as missing:
     raise MissingDependency("cryptography", "encryption") from missing
 
@@ -103,20 +103,36 @@ def rekey(settings: Settings) -> pd.Series:
 
 
 async def _rekeyed(settings: Settings) -> pd.Series:
-    access = Access(settings.cache_dir, sync=settings.sync, lock_wait=settings.lock_wait)
+    guard = _guard_of(settings)
+    guard.admit(settings.cache_dir)
+    access = Access(settings.cache_dir, sync=settings.sync, lock_wait=settings.lock_wait, guard=guard)
     try:
-        return await _Rekeying(settings, access).run()
+        return await _Rekeying(settings, access, guard).run()
     finally:
         access.close()
+
+
+def _guard_of(settings: Settings) -> "_Guard":
+    return _Guard(Keyring(settings.encryption_key), hashed=settings.hashed_names)
+
+
+class _Guard(Keyed):
+    """Lets in who has all keys of a folder, whatever has to be done there still."""
+
+    def check(self, folder: Path, card: keycard.Card) -> None:
+        """See that all keys of a card are given."""
+        check_keys(folder, card, self.ring)
+        secret_of(folder, card, self.ring)
 
 
 class _Rekeying:
     """One run over one folder."""
 
-    def __init__(self, settings: Settings, access: Access) -> None:
+    def __init__(self, settings: Settings, access: Access, guard: _Guard) -> None:
         self.folder = settings.cache_dir
         self._access = access
-        self._ring = Keyring(settings.encryption_key)
+        self._guard = guard
+        self._ring = guard.ring
         self._hashed = settings.hashed_names
         fsync = settings.sync == "full"
         self._plain = Payloads(self.folder, fsync=fsync)
@@ -128,8 +144,8 @@ class _Rekeying:
         with keycard.one_at_a_time(self.folder):
             card = self._begun()
             keycard.write_card(self.folder, card)
+            self._guard.card = card
             await self._write(lambda c: keycard.set_guard(c, card))
-        self._access.ledger.guard = lambda connection: keycard.with_guard(self.folder, connection)
         await self._access.run(lambda x: x.run(lambda c: c.execute("PRAGMA secure_delete = ON")))
         self._prepare(card)
         for _ in range(PASSES):

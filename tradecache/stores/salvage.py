@@ -86,8 +86,10 @@ def _fetch(cursor: sqlite3.Cursor) -> Iterator[tuple[Any, ...]]:
         yield row
 
 
-def write_ledger(path: Path, schema: str, put: str, rows: Iterable[tuple[Any, ...]], version: int) -> None:
-    """Write a new ledger with `rows` under a temporary name and move it to `path`."""
+def write_ledger(
+    path: Path, schema: str, put: str, rows: Iterable[tuple[Any, ...]], version: int, *, trigger: str = ""
+) -> None:
+    """Write a new ledger with `rows` under a temporary name and move it to `path`; a `trigger` is there by then."""
     temporary = path.with_suffix(NEW)
     temporary.unlink(missing_ok=True)
     create_private(temporary)
@@ -96,6 +98,7 @@ def write_ledger(path: Path, schema: str, put: str, rows: Iterable[tuple[Any, ..
         connection.executescript(schema)
         connection.execute("BEGIN")
         connection.executemany(put, rows)
+        connection.execute(trigger)  # after the rows: it may refuse what a `rekey` has still to do
         connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")
     finally:
