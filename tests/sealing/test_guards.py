@@ -44,7 +44,7 @@ def test_a_deleted_folder_is_begun_anew_encrypted(make, folder, hashed):
     data_id = begin_anew(cache, folder)
     with pytest.raises(WrongKey, match="is encrypted"):
         make()
-    assert cache.get_price(SYMBOL, data_id)["price"] == PRICE
+    assert cache.get_price(SYMBOL, data_id).price == PRICE
     assert make(ONE, hashed=hashed).prices()["price"].to_list() == [PRICE]
     assert holders(folder, str(PRICE).encode()) == []
 
@@ -80,7 +80,11 @@ def test_a_process_without_a_key_mends_no_encrypted_ledger(make, folder):
     rekey(chosen(folder, ONE))
     damage(folder)
     time.sleep(LOOK_EVERY + 0.1)
-    for ask in (lambda: plain.store_price("PLAIN", 1, 1), plain.prices, lambda: plain.store_bars("B", market(5), interval="1m")):
+    for ask in (
+        lambda: plain.store_price("PLAIN", 1, 1),
+        plain.prices,
+        lambda: plain.store_bars("B", market(5), interval="1m"),
+    ):
         with pytest.raises((WrongKey, StoreError)):
             ask()
     assert holders(folder, b"PLAIN") == []
