@@ -27,7 +27,6 @@ LOCKS = "locks"
 Locks = tuple[asyncio.Lock, "FileLock", Path]
 
 FAILED, TEMPORARY, LOCK = ".failed", ".tmp", ".lock"  # notes of failures, those not all written yet, locks
-HASH = "[0-9a-f]" * 16  # what files of series are called, as a pattern
 AT_ONCE = 32  # series that are fetched at the same time; a source has its own limit
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks at a lock that another holds
 
@@ -159,12 +158,12 @@ class Landing:
 
 def notes(folder: Path) -> list[Path]:
     """Return the notes of failures that lie in a folder of locks."""
-    return [*sorted(folder.glob(f"{HASH}{FAILED}")), *sorted(folder.glob(f"{HASH}{TEMPORARY}"))]
+    return [*sorted(folder.glob(f"*{FAILED}")), *sorted(folder.glob(f"*{TEMPORARY}"))]
 
 
 def locks(folder: Path) -> list[Path]:
     """Return the lock files in a folder of locks, which are called after hashes of series."""
-    return sorted(folder.glob(f"{HASH}{LOCK}"))
+    return sorted(folder.glob(f"*{LOCK}"))
 
 
 def _told(folder: Path, error: OSError) -> StoreError:

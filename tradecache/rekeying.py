@@ -25,7 +25,7 @@ from tradecache.stores.access import Access, told
 from tradecache.stores.arrow import Content
 from tradecache.stores.disk import QUARANTINE, QUARANTINED
 from tradecache.stores.entries import owner_of, payload_of, row_of
-from tradecache.stores.ledger import COLUMNS, Row, newest_number
+from tradecache.stores.ledger import COLUMNS, PAGE, Row, newest_number
 from tradecache.stores.payloads import SEALED, DamagedPayload, Owner, Payload, Payloads
 from tradecache.stores.salvage import leftovers, only_one_process
 from tradecache.stores.tags import TAG_BYTES, tag_of
@@ -196,9 +196,9 @@ class _Rekeying:
             StoreFull: When there is not.
         """
         ((count, values, largest),) = await self._access.fetch(SIZES)
-        path = self._access.ledger.path
-        is_now = path.stat().st_size
-        later = is_now + count * ENTRY + values // 3
+        ((pages,),) = await self._access.fetch("PRAGMA page_count")  # some of them may be in the log only
+        is_now = self._access.ledger.path.stat().st_size
+        later = pages * PAGE + count * ENTRY + values // 3
         needed = 3 * later - is_now + largest + SPARE
         free = shutil.disk_usage(self.folder).free
         if free < needed:

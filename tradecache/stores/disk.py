@@ -10,7 +10,7 @@ from pathlib import Path
 QUARANTINE = "quarantine"
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\..+")
 """What files are called that are made here, until they have their own name."""
-QUARANTINED = re.compile(r"\d{10,}-.+", re.DOTALL)
+QUARANTINED = re.compile(r"\d+-.+", re.DOTALL)
 """What files are called that were put into quarantine."""
 
 

@@ -23,7 +23,7 @@ SUFFIX = ".arrow"
 SEALED = ".arrow.sealed"
 SUFFIXES = (SUFFIX, SEALED)
 TEMPORARY = ".tmp"
-_OURS = re.compile(r".+\.[0-9a-f]{16}\.arrow(\.sealed)?(\.tmp)?", re.DOTALL)
+_OURS = re.compile(r".+\.[0-9a-f]{16}\.arrow(\.sealed)?|\..+\.arrow(\.sealed)?\.tmp", re.DOTALL)
 """What payloads are called, and these until all of them is written; other files are somebody else's."""
 MAX_NAME = 100  # bytes of a folder's or file's name before its unique id
 MAX_DEPTH = 8  # folders below each other; what is left of a collection's name is one folder
