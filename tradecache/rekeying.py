@@ -169,11 +169,19 @@ class _Rekeying:
         await self._check_room()
         with keycard.one_at_a_time(self.folder):
             card = self._begun()
-            keycard.write_card(self.folder, card)
+            try:
+                keycard.write_card(self.folder, card)
+            except OSError as error:
+                raise told(self.folder, error) from error
         try:
             return await self._run(card)
-        except StoreFull as error:
+        except (StoreError, WrongKey) as error:
+            if not isinstance(error, StoreFull):
+                raise
             raise _FullMidway(self.folder, error.reason) from error
+        except OSError as error:  # from the card
+            found = told(self.folder, error)
+            raise (_FullMidway(self.folder, error) if isinstance(found, StoreFull) else found) from error
 
     async def _run(self, card: keycard.Card) -> pd.Series:
         """Do all of it after the card was written."""

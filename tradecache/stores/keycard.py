@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from tradecache.errors import WrongKey
-from tradecache.stores.access import told
 from tradecache.stores.disk import replace_private
 from tradecache.stores.keyring import BYTES, Key, Keyring
 from tradecache.stores.tags import CARD, START, TAG_BYTES, Tag
@@ -112,12 +111,9 @@ def write_card(folder: Path, card: Card) -> None:
     """Write the card of a folder, for its owner only, all of it or nothing.
 
     Raises:
-        StoreError: One of its kinds, when it cannot be written.
+        OSError: When it cannot be written.
     """
-    try:
-        replace_private(folder / CARD, _spelt(card), fsync=True)
-    except OSError as error:
-        raise told(folder, error) from error
+    replace_private(folder / CARD, _spelt(card), fsync=True)
 
 
 def create_card(folder: Path, card: Card) -> None:
@@ -151,19 +147,12 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
     """Hold the lock of the card, among threads and processes; it is let go of when its holder dies.
 
     Raises:
-        StoreError: One of its kinds, when it cannot be had.
+        OSError: When it cannot be had.
     """
     from filelock import FileLock  # when first needed, for what it costs
 
-    lock = FileLock(folder / LOCK, thread_local=False, preserve_lock_file=True, mode=0o600)
-    try:
-        lock.acquire()
-    except OSError as error:
-        raise told(folder, error) from error
-    try:
+    with FileLock(folder / LOCK, thread_local=False, preserve_lock_file=True, mode=0o600):
         yield
-    finally:
-        lock.release()
 
 
 def new_card(key: Key, *, hashed: bool) -> Card:

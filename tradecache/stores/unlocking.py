@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
-from tradecache.errors import WrongKey
+from tradecache.errors import StoreError, WrongKey
 from tradecache.stores import keycard
 from tradecache.stores.access import Access
 from tradecache.stores.keycard import Card
@@ -81,7 +81,17 @@ def unlocked(access: Access, guard: Keyed) -> Card:
 
     Raises:
         WrongKey: When it may not be opened so; no entry was changed.
+        StoreError: One of its kinds, when its card cannot be written.
     """
+    try:
+        return _unlocked(access, guard)
+    except (StoreError, WrongKey):
+        raise
+    except OSError as error:
+        raise access.meaning(error) from error
+
+
+def _unlocked(access: Access, guard: Keyed) -> Card:
     ring, hashed = guard.ring, guard.hashed
     held = [] if is_encrypted(access.folder) else access.at_once(lambda x: x.run(keycard.starts))
     if access.read_only:
