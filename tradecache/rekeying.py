@@ -28,7 +28,7 @@ from tradecache.stores.entries import owner_of, payload_of, row_of
 from tradecache.stores.ledger import COLUMNS, PAGE, Row, newest_number
 from tradecache.stores.payloads import SEALED, DamagedPayload, Owner, Payload, Payloads
 from tradecache.stores.salvage import leftovers, only_one_process
-from tradecache.stores.tags import TAG_BYTES, tag_of
+from tradecache.stores.tags import START, TAG_BYTES, tag_of
 from tradecache.stores.values import value_text
 
 try:
@@ -46,7 +46,7 @@ log = logging.getLogger("tradecache")
 
 BATCH = 200  # rows that are read at a time
 FRESH = 300.0  # seconds for which a file that holds nothing yet is taken for one that is being written
-ENTRY = 400  # bytes that an entry may grow by, and a third of its value beside them
+ENTRY = 400  # bytes that an entry that was plain may grow by, and a third of its value beside them
 SPARE = 1 << 20  # bytes that are to be free when all is done
 PASSES = 20  # over what is left, before others are taken to write faster than this
 COUNTS = (
@@ -58,7 +58,8 @@ REMAINDER = (
     f"substr(value, 1, {TAG_BYTES}) IS NOT ? ORDER BY collection, key LIMIT {BATCH}"
 )
 SIZES = (
-    "SELECT COUNT(*), COALESCE(SUM(length(value)), 0), COALESCE(MAX(CASE WHEN path IS NULL THEN 0 ELSE size END), 0) "
+    f"SELECT COALESCE(SUM(CASE WHEN substr(value, 1, {len(START)}) = x'{START.hex()}' THEN 0 "  # noqa: S608
+    f"ELSE {ENTRY} + length(value) / 3 END), 0), COALESCE(MAX(CASE WHEN path IS NULL THEN 0 ELSE size END), 0) "
     "FROM entries"
 )
 CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
@@ -110,9 +111,14 @@ def rekey(settings: Settings) -> pd.Series:
             "encryption_key", None, "set, the new key first: TRADECACHE_ENCRYPTION_KEY=new,old"
         )
     folder = settings.cache_dir
-    if not folder.is_dir() or not newest_number(folder):
-        raise InvalidInput("cache_dir", folder, "the folder of a cache, with a ledger in it")
-    _guard_of(settings).admit(folder)  # before anything is made there
+    try:
+        if not folder.is_dir() or not newest_number(folder):
+            raise InvalidInput("cache_dir", folder, "the folder of a cache, with a ledger in it")
+        _guard_of(settings).admit(folder)  # before anything is made there
+    except WrongKey:
+        raise
+    except OSError as error:
+        raise told(folder, error) from error
     lock = FileLock(folder / "rekey.lock", thread_local=False, preserve_lock_file=True, mode=0o600)
     try:
         lock.acquire(blocking=False)
@@ -198,16 +204,14 @@ class _Rekeying:
         return pd.Series({name: self._counts[name] for name in COUNTS}, name="rekeyed", dtype="int64")
 
     async def _check_room(self) -> None:
-        """See that there is room for a ledger of sealed entries, twice more while it is written anew, and one frame.
+        """See that there is room for what entries grow by, for the ledger twice while it is written anew, and one frame.
 
         Raises:
             StoreFull: When there is not.
         """
-        ((count, values, largest),) = await self._access.fetch(SIZES)
-        ((pages,),) = await self._access.fetch("PRAGMA page_count")  # some of them may be in the log only
-        is_now = self._access.ledger.path.stat().st_size
-        later = pages * PAGE + count * ENTRY + values // 3
-        needed = 3 * later - is_now + largest + SPARE
+        ((growth, largest),) = await self._access.fetch(SIZES)
+        ((pages,),) = await self._access.fetch("PRAGMA page_count")
+        needed = growth + 2 * (pages * PAGE + growth) + largest + SPARE
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise StoreFull(self.folder, f"a rekey needs about {needed:,} bytes, and {free:,} are free")

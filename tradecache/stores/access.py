@@ -22,6 +22,7 @@ from tradecache.errors import (
 )
 from tradecache.steps import Watch
 from tradecache.stores.ledger import NO_ROOM, Guard, Ledger
+from tradecache.stores.tags import Keyless
 
 T = TypeVar("T")
 
@@ -59,9 +60,13 @@ class Access:
         self._untold: list[str] = []
         self._lock_wait = lock_wait
         self._closed = False
+        guard = guard or Keyless()
         try:
+            guard.admit(folder)  # before anything is made, mended or brought into the ledger
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.ledger = Ledger(folder, sync=sync, patience=lock_wait, guard=guard)
+        except WrongKey:
+            raise
         except OSError as error:
             full = _kind(error) is StoreFull
             raise (StoreFull if full else StoreReadOnly)(folder, error) from error

@@ -79,12 +79,15 @@ def read_card(folder: Path) -> Card | None:
 
     Raises:
         WrongKey: When there is one that cannot be read, for then nobody knows which keys fit.
+        OSError: When the folder may not be entered.
     """
     try:
         text = (folder / CARD).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if not os.access(folder, os.X_OK):  # nobody knows whether there is one
+            raise
         raise WrongKey(folder, f"is encrypted, and its {CARD} cannot be read: {error.strerror}") from error
     try:
         return _card(json.loads(text))

@@ -92,7 +92,6 @@ class LocalStore(AsyncKeyValue):
         self._quarantined = 0
         self._use: dict[tuple[str, str], int] = {}
         guard = Keyless() if ring is None else _keyed(ring, hashed=hashed)
-        guard.admit(self.folder)  # before anything is made, mended or brought into the ledger
         self._access = Access(self.folder, sync=sync, lock_wait=lock_wait, guard=guard)
         self.card: Card | None = None
         """What the folder said of its keys when it was opened; None: it is not encrypted."""
