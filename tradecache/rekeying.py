@@ -46,7 +46,7 @@ log = logging.getLogger("tradecache")
 
 BATCH = 200  # rows that are read at a time
 FRESH = 300.0  # seconds for which a file that holds nothing yet is taken for one that is being written
-ENTRY = 400  # bytes that an entry that was plain may grow by, and a third of its value beside them
+ENTRY = 2500  # bytes that a plain entry grows by: sealed, it takes a page of its own; and a third of its value beside them
 SPARE = 1 << 20  # bytes that are to be free when all is done
 PASSES = 20  # over what is left, before others are taken to write faster than this
 COUNTS = (
