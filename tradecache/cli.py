@@ -261,23 +261,34 @@ def _rekey(chosen: argparse.Namespace) -> int:
     from tradecache.rekeying import rekey
 
     named = {} if chosen.cache_dir is None else {"cache_dir": chosen.cache_dir}
-    done = rekey(_with_keys(chosen.key_file, named))
+    settings = _with_keys(chosen.key_file, named)
+    print(f"tradecache: the folder is {settings.cache_dir}", file=sys.stderr)
+    done = rekey(settings)
     _show(done, as_json=chosen.json)
     if done["left"]:
         print("tradecache: not everything could be encrypted; run it again", file=sys.stderr)
     if done["not_compacted"]:
         print(
-            "tradecache: another process uses the folder, whose unused pages may hold what was; run it again when that has ended",
+            "tradecache: another process uses the folder (or the disk is full), so unused pages may hold what was; run it again later",
             file=sys.stderr,
         )
-    return int(done["left"] > 0 or done["not_compacted"] > 0)
+    if done["not_deleted"]:
+        print(
+            f"tradecache: {done['not_deleted']} files were not deleted, see above; some may hold what was",
+            file=sys.stderr,
+        )
+    return int(any(done[count] > 0 for count in ("left", "not_compacted", "not_deleted")))
 
 
 def _with_keys(key_file: str | None, named: dict[str, Any]) -> Settings:
     """Return settings with the keys of a file before those of the environment."""
     if key_file is None:
         return Settings(**named)
-    text = sys.stdin.read() if key_file == "-" else Path(key_file).read_text(encoding="utf-8")
+    try:
+        text = sys.stdin.read() if key_file == "-" else Path(key_file).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        allowed = "a text file of keys, one to a line, as `tradecache new-key` prints them"
+        raise InvalidInput("--key-file", key_file, allowed) from None
     keys = [*text.split(), *filter(None, os.environ.get("TRADECACHE_ENCRYPTION_KEY", "").split(","))]
     return Settings(**named, encryption_key=keys)
 

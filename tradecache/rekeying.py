@@ -6,9 +6,10 @@ that others write or delete meanwhile is lost or comes back, and after a kill th
 
 import asyncio
 import logging
+import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -17,25 +18,25 @@ from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
 from tradecache.bridge import shared_bridge
-from tradecache.errors import InvalidInput, MissingDependency, StoreBusy, StoreError, WrongKey
+from tradecache.errors import InvalidInput, MissingDependency, StoreBusy, StoreError, StoreFull, WrongKey
 from tradecache.flights import LOCKS, locks, notes
 from tradecache.settings import Settings
-from tradecache.stores.access import Access
+from tradecache.stores.access import Access, told
 from tradecache.stores.arrow import Content
-from tradecache.stores.disk import QUARANTINE
+from tradecache.stores.disk import QUARANTINE, QUARANTINED
 from tradecache.stores.entries import owner_of, payload_of, row_of
-from tradecache.stores.ledger import COLUMNS, Row
+from tradecache.stores.ledger import COLUMNS, PAGE, Row, newest_number
 from tradecache.stores.payloads import SEALED, DamagedPayload, Owner, Payload, Payloads
-from tradecache.stores.salvage import leftovers
-from tradecache.stores.tags import TAG_BYTES, tag_of
+from tradecache.stores.salvage import leftovers, only_one_process
+from tradecache.stores.tags import START, TAG_BYTES, tag_of
 from tradecache.stores.values import value_text
 
 try:
     from tradecache.seals import NotSealed, Opened, Seal, names_of
     from tradecache.stores import keycard
     from tradecache.stores.keyring import Keyring
-    from tradecache.stores.sealedfiles import SealedFiles, key_of
-    from tradecache.stores.unlocking import check_keys, secret_of
+    from tradecache.stores.sealedfiles import SealedFiles, is_begun, key_of
+    from tradecache.stores.unlocking import Keyed, check_keys, secret_of
 except ImportError as missing:
     raise MissingDependency("cryptography", "encryption") from missing
 
@@ -44,19 +45,37 @@ T = TypeVar("T")
 log = logging.getLogger("tradecache")
 
 BATCH = 200  # rows that are read at a time
+FRESH = 300.0  # seconds for which a file that holds nothing yet is taken for one that is being written
+ENTRY = 2500  # bytes that a plain entry grows by: sealed, it takes a page of its own; and a third of its value beside them
+SPARE = 1 << 20  # bytes that are to be free when all is done
 PASSES = 20  # over what is left, before others are taken to write faster than this
 COUNTS = (
-    "sealed_anew", "put_aside", "superseded", "left", "files_deleted", "quarantine_deleted", "not_compacted"
+    "sealed_anew", "put_aside", "superseded", "left", "files_deleted", "quarantine_deleted", "not_deleted",
+    "not_compacted"
 )  # fmt: skip
 REMAINDER = (
     f"SELECT {COLUMNS} FROM entries WHERE (collection, key) > (?, ?) AND "  # noqa: S608 - our own columns
     f"substr(value, 1, {TAG_BYTES}) IS NOT ? ORDER BY collection, key LIMIT {BATCH}"
 )
+SIZES = (
+    f"SELECT COALESCE(SUM(CASE WHEN substr(value, 1, {len(START)}) = x'{START.hex()}' THEN 0 "  # noqa: S608
+    f"ELSE {ENTRY} + length(value) / 3 END), 0), COALESCE(MAX(CASE WHEN path IS NULL THEN 0 ELSE size END), 0) "
+    "FROM entries"
+)
+CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
 EXCHANGE = (
     "UPDATE OR IGNORE entries SET collection = ?, size = ?, checksum = ?, value = ?, path = ?, payload = ? "
     "WHERE collection = ? AND key = ? AND checksum = ?"
 )
 REMOVE = "DELETE FROM entries WHERE collection = ? AND key = ? AND checksum = ?"
+
+
+class _FullMidway(StoreFull):
+    """Raised when there is no space left for the rest."""
+
+    sentence = (
+        "has no space left, and only a part of it is encrypted: make room and run `tradecache rekey` again"
+    )
 
 
 class Exchange(NamedTuple):
@@ -76,26 +95,37 @@ def rekey(settings: Settings) -> pd.Series:
 
     Returns:
         Counts: entries sealed anew, damaged ones put aside, ones in whose place a newer one was, ones left as
-        they are (run it again), files deleted, files deleted in quarantine, and 1 where another process kept
-        the ledger from giving up its unused pages (run it again when that has ended).
+        they are (run it again), files deleted, files deleted in quarantine, files that could not be deleted or
+        lie in quarantine and are nobody's of ours, and 1 where another process, or a lack of room, kept the
+        ledger from giving up its unused pages (run it again).
 
     Raises:
-        InvalidInput: Without a key.
+        InvalidInput: Without a key, or for a folder that holds no cache; nothing was made or changed there.
         WrongKey: When a key in use is not among those given.
         StoreBusy: When another `rekey` is at work in the folder.
+        StoreFull: When there is not room enough; when it is found out before anything has changed, how much is needed.
+        StoreReadOnly: When the folder may not be written.
     """
     if not settings.encryption_key:
         raise InvalidInput(
             "encryption_key", None, "set, the new key first: TRADECACHE_ENCRYPTION_KEY=new,old"
         )
     folder = settings.cache_dir
-    if not folder.is_dir():
-        raise InvalidInput("cache_dir", folder, "a folder that is there")
+    try:
+        if not folder.is_dir() or not newest_number(folder):
+            raise InvalidInput("cache_dir", folder, "the folder of a cache, with a ledger in it")
+        _guard_of(settings).admit(folder)  # before anything is made there
+    except WrongKey:
+        raise
+    except OSError as error:
+        raise told(folder, error) from error
     lock = FileLock(folder / "rekey.lock", thread_local=False, preserve_lock_file=True, mode=0o600)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise StoreBusy(folder, "another rekey is at work") from error
+    except OSError as error:
+        raise told(folder, error) from error
     try:
         return shared_bridge().run(_rekeyed(settings))
     finally:
@@ -103,20 +133,35 @@ def rekey(settings: Settings) -> pd.Series:
 
 
 async def _rekeyed(settings: Settings) -> pd.Series:
-    access = Access(settings.cache_dir, sync=settings.sync, lock_wait=settings.lock_wait)
+    guard = _guard_of(settings)
+    access = Access(settings.cache_dir, sync=settings.sync, lock_wait=settings.lock_wait, guard=guard)
     try:
-        return await _Rekeying(settings, access).run()
+        return await _Rekeying(settings, access, guard).run()
     finally:
         access.close()
+
+
+def _guard_of(settings: Settings) -> "_Guard":
+    return _Guard(Keyring(settings.encryption_key), hashed=settings.hashed_names)
+
+
+class _Guard(Keyed):
+    """Lets in who has all keys of a folder, whatever has to be done there still."""
+
+    def check(self, folder: Path, card: keycard.Card) -> None:
+        """See that all keys of a card are given."""
+        check_keys(folder, card, self.ring)
+        secret_of(folder, card, self.ring)
 
 
 class _Rekeying:
     """One run over one folder."""
 
-    def __init__(self, settings: Settings, access: Access) -> None:
+    def __init__(self, settings: Settings, access: Access, guard: _Guard) -> None:
         self.folder = settings.cache_dir
         self._access = access
-        self._ring = Keyring(settings.encryption_key)
+        self._guard = guard
+        self._ring = guard.ring
         self._hashed = settings.hashed_names
         fsync = settings.sync == "full"
         self._plain = Payloads(self.folder, fsync=fsync)
@@ -125,11 +170,30 @@ class _Rekeying:
 
     async def run(self) -> pd.Series:
         """Do all of it, and return the counts."""
+        if self._access.ledger.refusal is not None:
+            raise self._access.meaning(self._access.ledger.refusal)
+        await self._check_room()
         with keycard.one_at_a_time(self.folder):
             card = self._begun()
-            keycard.write_card(self.folder, card)
+            try:
+                keycard.write_card(self.folder, card)
+            except OSError as error:
+                raise told(self.folder, error) from error
+        try:
+            return await self._run(card)
+        except (StoreError, WrongKey) as error:
+            if not isinstance(error, StoreFull):
+                raise
+            raise _FullMidway(self.folder, error.reason) from error
+        except OSError as error:  # from the card
+            found = told(self.folder, error)
+            raise (_FullMidway(self.folder, error) if isinstance(found, StoreFull) else found) from error
+
+    async def _run(self, card: keycard.Card) -> pd.Series:
+        """Do all of it after the card was written."""
+        self._guard.card = card
+        with keycard.one_at_a_time(self.folder):
             await self._write(lambda c: keycard.set_guard(c, card))
-        self._access.ledger.guard = lambda connection: keycard.with_guard(self.folder, connection)
         await self._access.run(lambda x: x.run(lambda c: c.execute("PRAGMA secure_delete = ON")))
         self._prepare(card)
         for _ in range(PASSES):
@@ -138,6 +202,19 @@ class _Rekeying:
                 break
         await self._finish(card)
         return pd.Series({name: self._counts[name] for name in COUNTS}, name="rekeyed", dtype="int64")
+
+    async def _check_room(self) -> None:
+        """See that there is room for what entries grow by, for the ledger twice while it is written anew, and one frame.
+
+        Raises:
+            StoreFull: When there is not.
+        """
+        ((growth, largest),) = await self._access.fetch(SIZES)
+        ((pages,),) = await self._access.fetch("PRAGMA page_count")
+        needed = growth + 2 * (pages * PAGE + growth) + largest + SPARE
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise StoreFull(self.folder, f"a rekey needs about {needed:,} bytes, and {free:,} are free")
 
     def _begun(self) -> keycard.Card:
         """Return the card as it is while this is at work."""
@@ -183,6 +260,7 @@ class _Rekeying:
             for row in map(Row._make, rows):
                 found |= await self._prepared(row, exchanges)
             await self._enter(exchanges)
+            await self._access.run(lambda x: x.run(lambda c: c.execute(CHECKPOINT).fetchone()))
             place = rows[-1][0], rows[-1][1]
         return found
 
@@ -203,7 +281,7 @@ class _Rekeying:
             await self._put_aside(row, error)
         except FileNotFoundError as error:
             await self._without_file(row, error)
-        except StoreError:
+        except (StoreError, WrongKey):
             raise
         except OSError as error:
             log.warning("%r in %r is left as it is: %s", row.key, row.collection, error)
@@ -287,34 +365,47 @@ class _Rekeying:
     async def _clear_up(self) -> None:
         query = "SELECT path FROM entries WHERE path IS NOT NULL"
         known = {row[0] for row in await self._access.fetch(query)}
-        for path in self._outdated(known):
-            path.unlink(missing_ok=True)
-            self._counts["files_deleted"] += 1
-        for path in sorted((self.folder / QUARANTINE).glob("*")):
-            path.unlink(missing_ok=True)
-            self._counts["quarantine_deleted"] += 1
+        with only_one_process(self.folder):  # else a ledger may be being mended
+            self._delete(self._outdated(known), "files_deleted")
+        self._delete((self.folder / QUARANTINE).glob("*"), "quarantine_deleted")
         if self._changes_names:
             self._payloads.remove_empty(but=[LOCKS])
         self._counts["not_compacted"] = int(not await self._compacted())
+
+    def _delete(self, paths: Iterable[Path], count: str) -> None:
+        """Delete files and count them; what cannot be deleted, or is not ours in quarantine, is told and left."""
+        for path in sorted(paths):
+            reason = "it is not of this cache's making"
+            try:
+                if path.parent.name != QUARANTINE or QUARANTINED.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+                    self._counts[count] += 1
+                    continue
+            except OSError as error:
+                reason = str(error.strerror)
+            log.warning("%s is left as it is: %s", path, reason)
+            self._counts["not_deleted"] += 1
 
     def _outdated(self, known: set[str]) -> Iterator[Path]:
         """Yield files that may hold something in another form than the present: of no entry, or notes.
 
         One of no entry that is sealed under the new key is left: its writer may be about to enter it.
         """
-        for path, _ in list(self._payloads.files()):
-            if path not in known and key_of(self.folder / path) != self._ring.first.id:
-                yield self.folder / path
+        for name, _ in list(self._payloads.files()):
+            path = self.folder / name
+            is_current = key_of(path) == self._ring.first.id or is_begun(path, within=FRESH)
+            if name not in known and not is_current:
+                yield path
         yield from notes(self.folder / LOCKS)
         yield from locks(self.folder / LOCKS) if self._changes_names else []
-        yield from leftovers(self.folder)
+        yield from leftovers(self.folder, newest_number(self.folder))
 
     async def _compacted(self) -> bool:
         """Have the ledger keep nothing of what was; return whether others let it."""
         try:
             await self._access.run(lambda x: x.run(lambda c: c.execute("VACUUM")))
             await self._access.run(lambda x: x.run(_emptied_log))
-        except StoreBusy:
+        except (StoreBusy, StoreFull):
             return False
         return True
 

@@ -341,7 +341,7 @@ def test_keys_from_a_shell(make, folder, tmp_path):
     newer = tmp_path / "key"
     newer.write_text(TWO + "\n")
     done = shell("rekey", "--cache-dir", folder, "--key-file", newer, ENCRYPTION_KEY=key)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, f"tradecache: the folder is {folder}\n")
     assert make(TWO).prices()["price"].to_list() == [PRICE]
 
 
@@ -367,5 +367,5 @@ def test_keys_from_standard_input(make, folder):
     """
     process = start_script(code, folder)
     _, complaints = process.communicate(ONE + "\n", timeout=60)
-    assert (process.returncode, complaints) == (0, "")
+    assert (process.returncode, complaints) == (0, f"tradecache: the folder is {folder}\n")
     assert make(ONE).prices()["price"].to_list() == [PRICE]

@@ -99,8 +99,17 @@ def test_a_replaced_file_is_all_of_the_new_one(tmp_path, fsync):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_leftovers_of_new_ledgers(tmp_path):
-    """What a process left that died over a new ledger is found, and neither ledgers nor other files are."""
-    for name in ("ledger-1.db", "ledger-2.new", "ledger-2.new-journal", "other.new"):
+def test_leftovers_of_processes_that_died(tmp_path):
+    """Other ledgers than the one in use, new ones and temporary files are found; the one in use and others' are not."""
+    left = [
+        ".0123456789abcdef.card.json",
+        "ledger-2.db",
+        "ledger-2.db-wal",
+        "ledger-4.new",
+        "ledger-4.new-journal",
+    ]
+    kept = ["ledger-3.db", "ledger-3.db-wal", "ledger-old.db", "ledger-2.db.txt", "other.new", ".0123.x"]
+    for name in (*left, *kept):
         (tmp_path / name).touch()
-    assert [path.name for path in leftovers(tmp_path)] == ["ledger-2.new", "ledger-2.new-journal"]
+    (tmp_path / "ledger-1.db").mkdir()
+    assert [path.name for path in leftovers(tmp_path, 3)] == left

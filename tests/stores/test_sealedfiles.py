@@ -1,15 +1,17 @@
 """Payloads that are encrypted, each for the entry that it belongs to."""
 
 import base64
+import os
 
 import pytest
 from framecases import bars
 from pandas.testing import assert_frame_equal
 
 from tradecache import Settings, WrongKey
+from tradecache.stores.cipher import HEADER
 from tradecache.stores.keyring import Keyring
 from tradecache.stores.payloads import DamagedPayload, Owner, Payloads
-from tradecache.stores.sealedfiles import SealedFiles, key_of
+from tradecache.stores.sealedfiles import SealedFiles, is_begun, key_of
 
 ONE, TWO = (
     Keyring(Settings(encryption_key=base64.urlsafe_b64encode(key * 32).decode()).encryption_key)
@@ -64,7 +66,23 @@ def test_the_key_of_a_file(payloads, tmp_path):
     path = tmp_path / payloads.write(OWNER, bars()).path
     assert key_of(path) == ONE.first.id
     assert key_of(tmp_path / Payloads(tmp_path).write(OWNER, bars()).path) is None
+    path.write_bytes(path.read_bytes()[: HEADER.size])
+    assert key_of(path) == ONE.first.id  # nothing else is written yet
     path.write_bytes(path.read_bytes()[:20])
     assert key_of(path) is None
     path.unlink()
     assert key_of(path) is None
+
+
+def test_a_file_that_was_just_made(tmp_path):
+    """A new temporary file without a header may be somebody's who is writing it; an old, plain or missing one is not."""
+    path, plain = (
+        tmp_path / ".k.0123456789abcdef.arrow.sealed.tmp",
+        tmp_path / ".k.0123456789abcdef.arrow.tmp",
+    )
+    assert not is_begun(path, within=60)
+    path.touch()
+    plain.touch()
+    assert [is_begun(each, within=60) for each in (path, plain)] == [True, False]
+    os.utime(path, (path.stat().st_mtime - 61,) * 2)
+    assert not is_begun(path, within=60)

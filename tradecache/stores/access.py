@@ -18,9 +18,11 @@ from tradecache.errors import (
     StoreFault,
     StoreFull,
     StoreReadOnly,
+    WrongKey,
 )
 from tradecache.steps import Watch
-from tradecache.stores.ledger import NO_ROOM, Ledger
+from tradecache.stores.ledger import NO_ROOM, Guard, Ledger
+from tradecache.stores.tags import Keyless
 
 T = TypeVar("T")
 
@@ -42,17 +44,29 @@ class Access:
         folder: Made with mode 0700 when it does not exist.
         sync: See `Settings.sync`.
         lock_wait: Seconds.
+        guard: See `Ledger`; by default an encrypted folder is refused.
     """
 
-    def __init__(self, folder: Path, *, sync: Literal["normal", "full"], lock_wait: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sync: Literal["normal", "full"],
+        lock_wait: float,
+        guard: Guard | None = None,
+    ) -> None:
         self.folder = folder
         self.rebuilds = 0
         self._untold: list[str] = []
         self._lock_wait = lock_wait
         self._closed = False
+        guard = guard or Keyless()
         try:
+            guard.admit(folder)  # before anything is made, mended or brought into the ledger
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.ledger = Ledger(folder, sync=sync, patience=lock_wait)
+            self.ledger = Ledger(folder, sync=sync, patience=lock_wait, guard=guard)
+        except WrongKey:
+            raise
         except OSError as error:
             full = _kind(error) is StoreFull
             raise (StoreFull if full else StoreReadOnly)(folder, error) from error
@@ -87,7 +101,7 @@ class Access:
                 return work(self.ledger) if watch is None else await watch.aside(lambda: work(self.ledger))
             except UnicodeEncodeError as error:
                 raise InvalidInput("key", error.object, "text that UTF-8 can hold") from error
-            except StoreError:
+            except (StoreError, WrongKey):
                 raise
             except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
                 if _is_damage(error) and not rebuilt and not self.read_only:
@@ -111,7 +125,9 @@ class Access:
         while True:
             try:
                 return work(self.ledger)
-            except sqlite3.Error as error:
+            except (StoreError, WrongKey):
+                raise
+            except (sqlite3.Error, OSError) as error:
                 if _code(error) not in BUSY or time.monotonic() > deadline:
                     raise self.meaning(error) from error
             time.sleep(LONGEST_PAUSE)
@@ -128,7 +144,7 @@ class Access:
 
     def meaning(self, error: Exception) -> StoreError:
         """Turn what SQLite or the system reported into an error of ours, and log what may pass."""
-        found = _kind(error)(self.folder, error)
+        found = told(self.folder, error)
         if isinstance(found, (StoreBusy, StoreFault)):
             log.warning("%s", found)
         return found
@@ -151,6 +167,8 @@ class Access:
     def _rebuild(self, number: int, error: Exception) -> None:
         try:
             outcome = self.ledger.rebuild(number)
+        except WrongKey:
+            raise
         except (OSError, sqlite3.Error) as failure:
             raise StoreDamaged(self.folder, f"{error}; {failure}") from error
         if outcome is None:
@@ -159,6 +177,11 @@ class Access:
         kept, where = outcome
         self._untold.append(f"the ledger was damaged and is in quarantine/; {kept:,} entries were saved")
         log.error("the ledger was damaged (%s): it is now %s, and %d entries were saved", error, where, kept)
+
+
+def told(folder: Path, error: Exception) -> StoreError:
+    """Return what SQLite or the system reported as an error of ours."""
+    return _kind(error)(folder, error)
 
 
 def _kind(error: Exception) -> type[StoreError]:

@@ -106,8 +106,19 @@ def header_of(content: "Buffer") -> Header:
     Raises:
         Unreadable: When it has none.
     """
+    if len(memoryview(content)) < HEADER.size + TAG:
+        raise Unreadable("it is cut")
+    return first_header(content)
+
+
+def first_header(content: "Buffer") -> Header:
+    """Return the header of a sealed file of which nothing else may be written yet.
+
+    Raises:
+        Unreadable: When it has none.
+    """
     view = memoryview(content)
-    if len(view) < HEADER.size + TAG:
+    if len(view) < HEADER.size:
         raise Unreadable("it is cut")
     magic, version, key_id, salt = HEADER.unpack(view[: HEADER.size])
     if (magic, version) != (MAGIC, VERSION):

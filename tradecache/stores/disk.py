@@ -2,11 +2,16 @@
 
 import contextlib
 import os
+import re
 import secrets
 import time
 from pathlib import Path
 
 QUARANTINE = "quarantine"
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\..+")
+"""What files are called that are made here, until they have their own name."""
+QUARANTINED = re.compile(r"\d+-.+", re.DOTALL)
+"""What files are called that were put into quarantine."""
 
 
 def create_private(path: Path) -> None:

@@ -7,6 +7,7 @@ encrypted under one of them, also from a process that has opened the folder befo
 
 import contextlib
 import json
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -78,16 +79,19 @@ def read_card(folder: Path) -> Card | None:
 
     Raises:
         WrongKey: When there is one that cannot be read, for then nobody knows which keys fit.
+        OSError: When the folder may not be entered.
     """
     try:
         text = (folder / CARD).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if not os.access(folder, os.X_OK):  # nobody knows whether there is one
+            raise
         raise WrongKey(folder, f"is encrypted, and its {CARD} cannot be read: {error.strerror}") from error
     try:
         return _card(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         reason = f"is encrypted, and its {CARD} is damaged: delete that file and run `tradecache rekey`"
         raise WrongKey(folder, reason) from None
 
@@ -97,25 +101,57 @@ def _card(found: dict[str, Any]) -> Card:
         raise ValueError
     keys = {str(name): str(each["check"]) for name, each in found["keys"].items()}
     names = {str(name): str(each["names"]) for name, each in found["keys"].items()}
-    if not keys or any(len(bytes.fromhex(name)) != len(name) // 2 for name in keys):
+    if not keys or not all(map(_is_hex, [*keys, *keys.values()])):
         raise ValueError
     return Card(keys, names, bool(found["hashed_names"]), tuple(map(str, found["unfinished"])))
 
 
+def _is_hex(text: str) -> bool:
+    return len(bytes.fromhex(text)) * 2 == len(text)
+
+
 def write_card(folder: Path, card: Card) -> None:
-    """Write the card of a folder, for its owner only, all of it or nothing."""
+    """Write the card of a folder, for its owner only, all of it or nothing.
+
+    Raises:
+        OSError: When it cannot be written.
+    """
+    replace_private(folder / CARD, _spelt(card), fsync=True)
+
+
+def create_card(folder: Path, card: Card) -> None:
+    """Write the card of a folder that has none; where another process is faster, its card stays.
+
+    Raises:
+        OSError: When it cannot be written.
+    """
+    temporary = folder / f".{secrets.token_hex(8)}.{CARD}"
+    try:
+        replace_private(temporary, _spelt(card), fsync=True)
+        os.link(temporary, folder / CARD)
+    except FileExistsError:
+        return
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _spelt(card: Card) -> bytes:
     said = {
         "version": VERSION,
         "keys": {name: {"check": check, "names": card.names[name]} for name, check in card.keys.items()},
         "hashed_names": card.hashed,
         "unfinished": list(card.unfinished),
     }
-    replace_private(folder / CARD, json.dumps(said, indent=1).encode(), fsync=True)
+    return json.dumps(said, indent=1).encode()
 
 
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold the lock of the card, among threads and processes; it is let go of when its holder dies."""
+    """Hold the lock of the card, among threads and processes; it is let go of when its holder dies.
+
+    Raises:
+        OSError: When it cannot be had.
+    """
     from filelock import FileLock  # when first needed, for what it costs
 
     with FileLock(folder / LOCK, thread_local=False, preserve_lock_file=True, mode=0o600):
@@ -161,12 +197,9 @@ def set_guard(connection: sqlite3.Connection, card: Card) -> None:
     connection.execute(guard_of(card))
 
 
-def with_guard(folder: Path, connection: sqlite3.Connection) -> None:
+def with_guard(connection: sqlite3.Connection, card: Card) -> None:
     """Give a ledger that has none its guard, as after damage was mended."""
     if guard_in(connection) is not None:
-        return
-    card = read_card(folder)
-    if card is None:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:

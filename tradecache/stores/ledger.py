@@ -20,7 +20,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import xxhash
 
@@ -28,6 +28,7 @@ from tradecache.errors import StoreError
 from tradecache.forks import one_fork
 from tradecache.stores import salvage
 from tradecache.stores.disk import create_private
+from tradecache.stores.tags import Keyless
 
 T = TypeVar("T")
 
@@ -108,6 +109,27 @@ def row_checksum(
     return xxhash.xxh3_64_intdigest(head + value) - 2**63
 
 
+class Guard(Protocol):
+    """What sees that a ledger takes only what its folder allows: plain entries, or encrypted ones."""
+
+    def admit(self, folder: Path) -> None:
+        """See that a folder may be used, before its ledger is opened, made or rebuilt.
+
+        Raises:
+            WrongKey: When it may not.
+        """
+
+    def trigger(self, folder: Path) -> str:
+        """Return the SQL that a new ledger is guarded with from its beginning; empty for none."""
+
+    def settle(self, folder: Path, connection: sqlite3.Connection) -> None:
+        """See that a ledger that was just opened, and can be written, is guarded.
+
+        Raises:
+            WrongKey: When what it holds may not be there.
+        """
+
+
 class Ledger:
     """The connection of this process to the ledger of one folder, safe to use from any thread.
 
@@ -116,12 +138,18 @@ class Ledger:
     seconds; later the caller waits, without blocking.
     """
 
-    def __init__(self, folder: Path, *, sync: Literal["normal", "full"], patience: float = 5.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sync: Literal["normal", "full"],
+        patience: float = 5.0,
+        guard: Guard | None = None,
+    ) -> None:
         self.folder = folder
         self.refusal: sqlite3.OperationalError | None = None
         """Why it can only be read; None when it can be written."""
-        self.guard: Callable[[sqlite3.Connection], None] | None = None
-        """Called with each new connection that can write, to see that the ledger is guarded."""
+        self._guard: Guard = guard or Keyless()
         self._sync = sync
         self._patience = patience
         self._lock = threading.RLock()
@@ -219,6 +247,7 @@ class Ledger:
             How many entries were saved, and where the damaged file is; None when another thread or process
             has already done it.
         """
+        self._guard.admit(self.folder)
         with self._lock, salvage.only_one_process(self.folder):
             if number != self.number or number != newest_number(self.folder):
                 self._reopen()
@@ -228,7 +257,8 @@ class Ledger:
                 rows = salvage.readable_rows(source, COLUMNS)
                 kept = [row for row in rows if Row._make(row).is_intact]
                 new = self.folder / f"ledger-{number + 1}.db"
-                salvage.write_ledger(new, SCHEMA, PUT, kept, SCHEMA_VERSION)
+                trigger = self._guard.trigger(self.folder)
+                salvage.write_ledger(new, SCHEMA, PUT, kept, SCHEMA_VERSION, trigger=trigger)
                 self.number = number + 1
                 self._tell_others()  # before the damaged ledger is let go of, so that nobody writes to it
             target = salvage.set_aside(self.folder, damaged)
@@ -264,14 +294,21 @@ class Ledger:
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._guard.admit(self.folder)
         self.number = newest_number(self.folder) or 1
         self._changes = self._changes if self._changes is not None else self._open_changes()
         if self._was_emptied():
             raise _Emptied("the file is empty")
-        self._connection, self.refusal = _connect(self.path, self._sync, self._patience)
-        if self.guard is not None and not self.read_only:
-            self.guard(self._connection)
-        (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        trigger = self._guard.trigger(self.folder)
+        connection, self.refusal = _connect(self.path, self._sync, self._patience, trigger)
+        try:
+            if not self.read_only:
+                self._guard.settle(self.folder, connection)
+            (self._version,) = connection.execute("PRAGMA data_version").fetchone()
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
         self._identity = _identity(self.path)
         self._foreign += 1  # nobody knows what was committed since the last connection
 
@@ -400,11 +437,11 @@ def newest_number(folder: Path) -> int:
 
 
 def _connect(
-    path: Path, sync: str, patience: float
+    path: Path, sync: str, patience: float, trigger: str
 ) -> tuple[sqlite3.Connection, sqlite3.OperationalError | None]:
     """Open or create a ledger; where the folder may not be written or is full, open it for reading, and say why."""
     try:
-        return _connect_for_writing(path, sync, patience), None
+        return _connect_for_writing(path, sync, patience, trigger), None
     except sqlite3.OperationalError as error:
         code = error.sqlite_errorcode
         if code not in NO_ROOM and code & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
@@ -414,7 +451,7 @@ def _connect(
         return _connect_for_reading(path), error
 
 
-def _connect_for_writing(path: Path, sync: str, patience: float) -> sqlite3.Connection:
+def _connect_for_writing(path: Path, sync: str, patience: float, trigger: str) -> sqlite3.Connection:
     create_private(path)
     connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
     try:
@@ -426,7 +463,7 @@ def _connect_for_writing(path: Path, sync: str, patience: float) -> sqlite3.Conn
             raise StoreError(path.parent, f"{path.name} was written by a newer tradecache")
         if version < SCHEMA_VERSION:
             connection.executescript(
-                f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+                f"BEGIN IMMEDIATE; {SCHEMA} {trigger}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
             )
         elif not os.access(path, os.W_OK):
             connection.execute("BEGIN IMMEDIATE").execute("ROLLBACK")

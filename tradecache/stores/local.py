@@ -22,12 +22,13 @@ from tradecache.stores.entries import owner_of, payload_of, row_of
 from tradecache.stores.ledger import COLUMNS, Row, row_checksum
 from tradecache.stores.names import checked_address, checked_keys, checked_limit
 from tradecache.stores.payloads import DamagedPayload, Form, Owner, Payload, Payloads, PlainFiles
-from tradecache.stores.tags import START, is_encrypted, locked
+from tradecache.stores.tags import START, Keyless, locked
 from tradecache.stores.values import FRAME, normal_value, value_text
 
 if TYPE_CHECKING:
     from tradecache.stores.keycard import Card
     from tradecache.stores.keyring import Keyring
+    from tradecache.stores.unlocking import Keyed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -90,12 +91,11 @@ class LocalStore(AsyncKeyValue):
         self._bounded_at = 0  # what `foreign_commits` was then
         self._quarantined = 0
         self._use: dict[tuple[str, str], int] = {}
-        if ring is None and is_encrypted(self.folder):
-            raise locked(self.folder)
-        self._access = Access(self.folder, sync=sync, lock_wait=lock_wait)
+        guard = Keyless() if ring is None else _keyed(ring, hashed=hashed)
+        self._access = Access(self.folder, sync=sync, lock_wait=lock_wait, guard=guard)
         self.card: Card | None = None
         """What the folder said of its keys when it was opened; None: it is not encrypted."""
-        form = PlainFiles(self.folder) if ring is None else self._unlocked(ring, hashed=hashed)
+        form = PlainFiles(self.folder) if isinstance(guard, Keyless) else self._unlocked(guard)
         self._payloads = Payloads(self.folder, compression=compression, fsync=sync == "full", form=form)
 
     @property
@@ -361,17 +361,17 @@ class LocalStore(AsyncKeyValue):
 
         return wrong_key(self.folder, key_id)
 
-    def _unlocked(self, ring: "Keyring", *, hashed: bool) -> Form:
+    def _unlocked(self, guard: "Keyed") -> Form:
         """Read the card, once the keys fit and the ledger takes nothing else, and return the form of frames."""
         from tradecache.stores.sealedfiles import SealedFiles
         from tradecache.stores.unlocking import unlocked
 
         try:
-            self.card = unlocked(self._access, ring, hashed=hashed)
+            self.card = unlocked(self._access, guard)
         except BaseException:
             self.close()
             raise
-        return SealedFiles(ring, wrong_key=self.wrong_key)
+        return SealedFiles(guard.ring, wrong_key=self.wrong_key)
 
     async def _is_current(self, row: Row) -> bool:
         """Whether an entry is still what it was, and not replaced or deleted meanwhile."""
@@ -520,6 +520,12 @@ class LocalStore(AsyncKeyValue):
         gone = await self._write(lambda c: housekeeping.delete_where(c, condition, values))
         self._payloads.remove(gone)
         return len(gone)
+
+
+def _keyed(ring: "Keyring", *, hashed: bool) -> "Keyed":
+    from tradecache.stores.unlocking import Keyed
+
+    return Keyed(ring, hashed=hashed)
 
 
 def _text(value: Mapping[str, Any]) -> bytes:

@@ -22,7 +22,9 @@ from tradecache.stores.tags import locked
 SUFFIX = ".arrow"
 SEALED = ".arrow.sealed"
 SUFFIXES = (SUFFIX, SEALED)
-TEMPORARY = tuple(f"{suffix}.tmp" for suffix in SUFFIXES)
+TEMPORARY = ".tmp"
+_OURS = re.compile(r".+\.[0-9a-f]{16}\.arrow(\.sealed)?|\..+\.arrow(\.sealed)?\.tmp", re.DOTALL)
+"""What payloads are called, and these until all of them is written; other files are somebody else's."""
 MAX_NAME = 100  # bytes of a folder's or file's name before its unique id
 MAX_DEPTH = 8  # folders below each other; what is left of a collection's name is one folder
 Mapped = mmap.mmap | bytearray
@@ -36,6 +38,7 @@ _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 """Through no link, and without waiting for the other end of a pipe."""
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_=^-]")
+_IS_SAFE = re.compile(r"[A-Za-z0-9_=^%~-]+")
 _RESERVED = re.compile(rb"(?i)con|prn|aux|nul|com[0-9]|lpt[0-9]|changes|quarantine")
 """Names that are devices on Windows, and the two of ours that have no dot."""
 
@@ -171,7 +174,7 @@ class Payloads:
         name = f"{safe_name(owner.key)}.{secrets.token_hex(8)}{self._form.suffix}"
         directory = self.folder / where
         self._make(directory)
-        temporary = directory / f".{name}.tmp"
+        temporary = directory / f".{name}{TEMPORARY}"
         try:
             with _NewFile(temporary) as file:
                 self._form.fill(file, owner, write)
@@ -298,7 +301,7 @@ class Payloads:
             if Path(directory) == self.folder and QUARANTINE in below:
                 below.remove(QUARANTINE)
             for name in names:
-                if name.endswith((*SUFFIXES, *TEMPORARY)):
+                if _OURS.fullmatch(name):
                     full = Path(directory, name)
                     try:
                         yield full.relative_to(self.folder).as_posix(), full.lstat()
@@ -309,7 +312,9 @@ class Payloads:
         """Remove folders that are empty, and so only say how a collection was called; none called as in `but`."""
         kept = {QUARANTINE, *but}
         for path in sorted(self.folder.rglob("*"), reverse=True):
-            if path.is_dir() and not path.is_symlink() and path.name not in kept:
+            if path.name in kept or not _IS_SAFE.fullmatch(path.name):
+                continue
+            if path.is_dir() and not path.is_symlink():
                 with contextlib.suppress(OSError):  # it is not empty
                     path.rmdir()
 

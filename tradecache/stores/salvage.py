@@ -1,15 +1,17 @@
 """What can still be read of a damaged ledger, and where does the damaged file go?"""
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tradecache.stores.disk import create_private, quarantined
+from tradecache.stores.disk import TEMPORARY, create_private, quarantined
 
 STEP = 64  # rows read at a time: at most so many intact ones are lost with a damaged page
 NEW = ".new"  # how a ledger's file ends until all of it is written
+LEDGER = re.compile(r"ledger-(\d+)\.(db|new)(-journal|-wal|-shm)?")
 PATIENCE = 10_000  # milliseconds to wait for a transaction that is under way in a damaged ledger
 
 
@@ -86,8 +88,10 @@ def _fetch(cursor: sqlite3.Cursor) -> Iterator[tuple[Any, ...]]:
         yield row
 
 
-def write_ledger(path: Path, schema: str, put: str, rows: Iterable[tuple[Any, ...]], version: int) -> None:
-    """Write a new ledger with `rows` under a temporary name and move it to `path`."""
+def write_ledger(
+    path: Path, schema: str, put: str, rows: Iterable[tuple[Any, ...]], version: int, *, trigger: str = ""
+) -> None:
+    """Write a new ledger with `rows` under a temporary name and move it to `path`; a `trigger` is there by then."""
     temporary = path.with_suffix(NEW)
     temporary.unlink(missing_ok=True)
     create_private(temporary)
@@ -96,6 +100,7 @@ def write_ledger(path: Path, schema: str, put: str, rows: Iterable[tuple[Any, ..
         connection.executescript(schema)
         connection.execute("BEGIN")
         connection.executemany(put, rows)
+        connection.execute(trigger)  # after the rows: it may refuse what a `rekey` has still to do
         connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")
     finally:
@@ -103,9 +108,16 @@ def write_ledger(path: Path, schema: str, put: str, rows: Iterable[tuple[Any, ..
     temporary.rename(path)
 
 
-def leftovers(folder: Path) -> list[Path]:
-    """Return what was left of new ledgers by processes that died over them."""
-    return sorted(folder.glob(f"ledger-*{NEW}*"))
+def leftovers(folder: Path, number: int) -> list[Path]:
+    """Return what processes left that died over a file: ledgers other than `number`, new ones, temporary files."""
+    return [path for path in sorted(folder.iterdir()) if _is_left_over(path.name, number) and path.is_file()]
+
+
+def _is_left_over(name: str, number: int) -> bool:
+    ledger = LEDGER.fullmatch(name)
+    if ledger is None:
+        return TEMPORARY.fullmatch(name) is not None
+    return ledger[2] == NEW[1:] or int(ledger[1]) != number
 
 
 def set_aside(folder: Path, ledger: Path) -> Path:

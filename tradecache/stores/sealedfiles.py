@@ -1,13 +1,15 @@
 """How are payloads kept encrypted, each bound to its entry?"""
 
+import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tradecache.errors import UnknownKey
 from tradecache.stores.arrow import Content, Writable
-from tradecache.stores.cipher import HEADER, TAG, Sealing, Unreadable, belonging_to, header_of, opened
+from tradecache.stores.cipher import HEADER, Sealing, Unreadable, belonging_to, first_header, opened
 from tradecache.stores.keyring import Keyring
-from tradecache.stores.payloads import SEALED, DamagedPayload, Mapped, Owner, Payload
+from tradecache.stores.payloads import SEALED, TEMPORARY, DamagedPayload, Mapped, Owner, Payload
 
 
 class SealedFiles:
@@ -62,6 +64,16 @@ def key_of(path: Path) -> str | None:
         return None
     try:
         with path.open("rb") as file:
-            return header_of(file.read(HEADER.size + TAG)).key_id
+            return first_header(file.read(HEADER.size)).key_id
     except (OSError, Unreadable):
         return None
+
+
+def is_begun(path: Path, *, within: float) -> bool:
+    """Whether a writer may be about to write the header of a sealed file, which he made in the last `within` seconds."""
+    if not path.name.endswith(SEALED + TEMPORARY):
+        return False
+    with contextlib.suppress(OSError):
+        status = path.stat()
+        return status.st_size < HEADER.size and status.st_mtime > time.time() - within
+    return False

@@ -5,6 +5,7 @@ no JSON, lets in and finds what begins so.
 """
 
 import os
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -80,3 +81,23 @@ def is_encrypted(folder: Path) -> bool:
 def locked(folder: Path) -> WrongKey:
     """Return the error for an encrypted folder where no key is given."""
     return WrongKey(folder, "is encrypted: set encryption_key or TRADECACHE_ENCRYPTION_KEY")
+
+
+class Keyless:
+    """Guards the ledger of who has no key: it is left alone from the moment in which its folder is encrypted."""
+
+    def admit(self, folder: Path) -> None:
+        """Refuse an encrypted folder.
+
+        Raises:
+            WrongKey: Where it is one, also by now.
+        """
+        if is_encrypted(folder):
+            raise locked(folder)
+
+    def trigger(self, folder: Path) -> str:  # noqa: ARG002
+        """Return nothing: anything may be entered."""
+        return ""
+
+    def settle(self, folder: Path, connection: sqlite3.Connection) -> None:
+        """Do nothing."""
