@@ -67,9 +67,7 @@ class Outage:
         self._next_try = self._began + self._pause
         reason = f"{type(error).__name__}: {told(error)}".removesuffix(": ")
         said = f"{self.what} does not answer ({reason}): {self._instead} until it does"
-        log.warning("%s", said)
-        with contextlib.suppress(ServerAwayWarning):  # where warnings are errors: this is nobody's error
-            warnings.warn(said, ServerAwayWarning, stacklevel=2)
+        say_away(said)
 
     def went_well(self) -> None:
         """Note that it answered."""
@@ -77,3 +75,10 @@ class Outage:
             return
         lasted, self._began = self._monotonic() - self._began, None
         log.info("%s answers again, after %s", self.what, spelt_seconds(lasted))
+
+
+def say_away(said: str) -> None:
+    """Say that a server is of no use now: to the log, and as a warning, which notebooks show."""
+    log.warning("%s", said)
+    with contextlib.suppress(ServerAwayWarning):  # where warnings are errors: this is nobody's error
+        warnings.warn(said, ServerAwayWarning, stacklevel=2)

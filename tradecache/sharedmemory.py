@@ -86,10 +86,8 @@ class SharedMemory(PassthroughCacheWrapper):
         super().__init__(durable, shared, maximum_ttl=memory_ttl, missing_ttl=memory_ttl)
         self._shared = shared
         self._server = server
-        self._unreadable: tuple[type[Exception], ...] = (
-            *server.errors,
-            ValueError,
-        )  # the last for what is no text
+        # what is no text, and all else that is wrong with one copy
+        self._unreadable: tuple[type[Exception], ...] = (*server.errors, ValueError)
         self._clock = clock
         self._memory_ttl = memory_ttl
         self._mark = mark

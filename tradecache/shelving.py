@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from tradecache.bridge import in_time
 from tradecache.claims import Claims, claimed
 from tradecache.errors import InvalidInput, NotStorable, UnknownKey
-from tradecache.outage import Outage
+from tradecache.outage import Outage, say_away
 from tradecache.segments import Series
 from tradecache.shelves import Piece, Shelf, without
 from tradecache.timeline import Range
@@ -91,7 +91,7 @@ class Shelving:
         """Have each shelf keep final pieces; what one does not take is logged."""
         for place in self._places:
             name = place.shelf.name
-            if pieces and self._outages[name].may_try():
+            if pieces and not self._outages[name].is_on:
                 keep = partial(_kept, series=series, pieces=pieces)
                 await self._tried(place, keep, self._refusals[name], patience=TO_KEEP * self._patience)
 
@@ -123,7 +123,7 @@ class Shelving:
         said = f"{shelf.name} is of no use here, and sources are asked instead: {error}"
         if said not in self._said:
             self._said.add(said)
-            log.warning("%s", said)
+            say_away(said)
 
     async def _renewed(self, place: Place) -> None:
         if place.renew is not None:

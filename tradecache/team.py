@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -75,12 +75,10 @@ class Team:
         """Return what is known of these ranges, in order."""
         wide = await self._buckets(series, [WIDE])
         known = [piece for bucket in wide.values() for piece in bucket.pieces(*_ALL)]
-        open_ones = without(
-            ranges, known
-        )  # a range without a beginning is a hundred years of months, mostly empty
-        keys = list(dict.fromkeys(key for start, end in open_ones for key in buckets(series, start, end)))[
-            -MOST:
-        ]
+        # a range without a beginning is a hundred years of months, of which that says nearly all
+        unknown = without(ranges, known)
+        touched = (key for start, end in unknown for key in buckets(series, start, end))
+        keys = list(dict.fromkeys(touched))[-MOST:]
         found = await self._buckets(series, keys)
         timeline, sources = _laid_out(
             [*known, *(piece for bucket in found.values() for piece in bucket.pieces(*_ALL))]
@@ -90,8 +88,11 @@ class Team:
     async def keep(self, series: Series, pieces: Sequence[Piece]) -> None:
         """Keep pieces; where one of the same range is there already, the newer one counts."""
         by_bucket = _by_bucket(series, pieces)
-        old = await self._buckets(series, list(by_bucket))
+        old = await self._buckets(series, [WIDE, *(key for key in by_bucket if key != WIDE)])
         values = {key: _value(_merged(old.get(key, Bucket()), new)) for key, new in by_bucket.items()}
+        narrowed = _without_newer(old.get(WIDE, Bucket()), by_bucket)
+        if narrowed is not None:
+            values[WIDE] = _value(narrowed)
         try:
             await self._store.put_many(list(values), list(values.values()), collection=series.collection)
         except EntryTooLarge as error:
@@ -210,6 +211,18 @@ def _merged(old: Bucket, new: Sequence[Piece]) -> Bucket:
     seen = list(_seen(timeline, sources, *timeline.extent))
     bars = [piece.frame for piece in seen if piece.frame is not None]
     return Bucket(tuple(_put_together(seen)), joined(bars) if bars else None)
+
+
+def _without_newer(wide: Bucket, by_bucket: Mapping[str, Sequence[Piece]]) -> Bucket | None:
+    """Return what is known of wide ranges without what buckets know now; None where that takes nothing from it."""
+    newer = [piece for key, pieces in by_bucket.items() if key != WIDE for piece in pieces]
+    kept = [*wide.pieces(*_ALL), *by_bucket.get(WIDE, ())]
+    if not any(one.start < other.end and other.start < one.end for one in kept for other in newer):
+        return None
+    timeline, sources = _laid_out([*kept, *newer])
+    seen = _seen(timeline, sources, *timeline.extent)
+    inside = [piece for piece in seen if not any(one.start <= piece.start < one.end for one in newer)]
+    return Bucket(tuple(_put_together(inside)))
 
 
 def _put_together(pieces: Sequence[Piece]) -> list[Part]:

@@ -589,6 +589,22 @@ class TestShelf:
             Piece(moment("1999-03-01"), moment("1999-03-02"), "before_listing", None, 7)
         ]
 
+    def test_bars_where_there_were_none(self):
+        """Bars that come later to a wide range without any are seen, and the rest of it is known as before."""
+        team, _ = shelf()
+        run(team.keep(MINUTES, [Piece(moment("1970-01-01"), moment("2010-01-01"), "no_trades", None, 2)]))
+        index = pd.date_range("2005-03-01", periods=3, freq="min", tz="UTC", unit="us", name="timestamp")
+        bars = pd.DataFrame({"close": [1.0, 2.0, 3.0]}, index=index)
+        start, end = moment("2005-03-01"), moment("2005-03-02")
+        run(team.keep(MINUTES, [Piece(start, end, "bars", bars, 3)]))
+
+        (found,) = run(team.ask(MINUTES, [(start, end)]))
+        around = run(team.ask(MINUTES, [(moment("2005-02-01"), moment("2005-04-01"))]))
+
+        assert_frame_equal(found.frame, bars, check_freq=False)
+        assert [piece.outcome for piece in around] == ["no_trades", "bars", "no_trades"]
+        assert (around[0].start, around[-1].end) == (moment("2005-02-01"), moment("2005-04-01"))
+
     def test_other_columns(self):
         """Bars with other columns or types than those before take their place."""
         team, _ = shelf()
