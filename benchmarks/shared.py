@@ -1,11 +1,13 @@
-"""What does it cost to share: points in Redis, bars on a team's shelf there?
+"""What does it cost to share: points in Redis, bars on a team's shelf there, an archive in SQL, encryption?
 
 Measured side by side in one process and in turn, against what a hand would write with redis-py, on a Redis server
 of its own on the loopback. A point read is `TradingDataCache.get_price` with `memory_url`, which returns a checked
 `PriceData`, against `json.loads(await client.get(key))`; and the same of the sync face against the sync client. A
 range is 98,280 one-minute bars of a year (252 sessions of 390 minutes, five columns), as twelve monthly buckets: the
 shelf's answer against `client.mget` of the same Arrow files, raw, and their decoding into one DataFrame; then all of
-`bars()` on a machine that has nothing, which also stores them in its folder. Each figure is the median over rounds.
+`bars()` on a machine that has nothing, which also stores them in its folder. Each figure is the median over rounds, its
+ratio the median of ours over theirs in each round. The archive and encryption are measured as `archive.py` (fewer
+rounds; the other way round there) and `sealing.py` describe, in the same run.
 
     python benchmarks/shared.py [--json] [--rounds 15] [--save]
 """
@@ -21,9 +23,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import archive
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import sealing
 from report import tell
 
 import tradecache as tc
@@ -184,13 +188,39 @@ async def measured(rounds: int) -> list[Figure]:
         return [*await points(server, rounds), *await ranges(server, rounds)]
 
 
+def archived(rounds: int) -> list[Figure]:
+    """Measure a million rows in PostgreSQL against pandas' own way, on a table like ours."""
+    with archive.server() as server:
+        found = archive.measure(server.url, archive.ROWS, rounds)
+    return [
+        Figure(
+            f"archive, {each.what}: pandas and SQLAlchemy, {other}",
+            each.ours * 1e3, theirs * 1e3, "ms", each.ours / theirs, "≤ 0.1x", each.ours / theirs <= 0.1,
+        )
+        for each in found
+        for other, theirs in (("a table like ours", each.same_table), ("as it comes", each.own_table))
+    ]  # fmt: skip
+
+
+def sealed(rounds: int) -> list[Figure]:
+    """Measure a folder with a key against one without."""
+    return [
+        Figure(
+            f"encrypted, {each['what']}: not encrypted",
+            each["sealed"], each["plain"], "ms", each["ratio"], each["goal"].replace("<=", "≤"), each["met"],
+        )
+        for each in sealing.measure(rounds)
+    ]  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--save", action="store_true")
     chosen = parser.parse_args()
-    figures = asyncio.run(measured(chosen.rounds))
+    few = max(3, chosen.rounds // 4)
+    figures = [*asyncio.run(measured(chosen.rounds)), *archived(few), *sealed(chosen.rounds)]
     tell("shared", [each._asdict() for each in figures], chosen, digits=2, width=160)
 
 
