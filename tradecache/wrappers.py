@@ -41,6 +41,11 @@ class OperationLog(LoggingWrapper):
     While nobody listens, reads and writes pass by without being spelt out.
     """
 
+    def __init__(self, key_value: AsyncKeyValue, *, logger: logging.Logger, log_level: int) -> None:
+        super().__init__(key_value, logger=logger, log_level=log_level)
+        # asked once here, logging remembers the answer: a Ctrl-C in a first question would leave its lock locked
+        logger.isEnabledFor(log_level)
+
     async def ttl(
         self, key: str, *, collection: str | None = None
     ) -> tuple[dict[str, Any] | None, float | None]:

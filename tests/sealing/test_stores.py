@@ -158,6 +158,7 @@ def test_a_folder_that_can_only_be_read(tmp_path):
             return TradeCache(settings=Settings(cache_dir=folder, encryption_key=keys, hashed_names=True))
         with opened(one) as cache:
             cache.store_price("A", 1, 1)
+            cache.prices()  # which loads what it needs while it may be loaded
         place.chmod(0o755)
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
