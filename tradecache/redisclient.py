@@ -11,7 +11,9 @@ from tradecache.servers import Connected, Connection
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-PATIENCE = 0.25  # seconds for an answer, or a connection; a healthy server takes a thousandth of it
+PATIENCE = (
+    0.5  # seconds for an answer, or a connection; a healthy server takes a thousandth, a busy process some
+)
 SCHEMES = {"valkey": "redis", "valkeys": "rediss"}  # redis-py knows the server by its older name only
 CONNECTIONS = 32  # for more at once wait for one; the client's own pool would raise
 
@@ -64,7 +66,7 @@ def redis_client(
     options: dict[str, Any] = {
         "protocol": 2,  # which older servers speak, too
         "max_connections": connections,
-        "timeout": 8 * patience,  # for a free connection: many who ask at once are no outage
+        "timeout": 4 * patience,  # for a free connection: many who ask at once are no outage
         "socket_timeout": patience,
         "socket_connect_timeout": patience,
         "retry": Retry(NoBackoff(), 0),
