@@ -23,14 +23,13 @@ from tradecache.settings import Settings
 from tradecache.shelving import PATIENCE, Place, Shelving
 from tradecache.stack import keyring_of, sealed_by
 from tradecache.stores.local import LocalStore
-from tradecache.stores.safenames import SafeNames
+from tradecache.stores.safenames import PREFIX, SafeNames
 from tradecache.team import Team
 from tradecache.wrappers import TRANSIENT, Retry, SizeLimit
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-PREFIX = "tradecache."
 LARGE_PATIENCE = 2.0  # seconds for an answer of a server that holds frames
 S3_OPTIONS = (
     "region_name",
@@ -124,7 +123,7 @@ def _team(
     limited: AsyncKeyValue = again
     if settings.max_entry_bytes:
         limited = SizeLimit(again, max_size=settings.max_entry_bytes)
-    named = SafeNames(limited, prefix=PREFIX)
+    named = SafeNames(limited)
     ring = keyring_of(settings)
     coded = FrameCodec(named, ring=ring)
     if ring is None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsFloat, TypeVar
 
 from key_value.aio.protocols.key_value import AsyncKeyValue
-from key_value.aio.wrappers.passthrough_cache import PassthroughCacheWrapper
 from pydantic import ValidationError
 
 from tradecache.clock import Clock, checked_ttl, lifetime
@@ -14,6 +13,7 @@ from tradecache.outage import Outage
 from tradecache.stores.trust import Stamp, TrustMark
 from tradecache.stores.values import FRAME
 from tradecache.telemetry import SERVED_BY
+from tradecache.tiers import MemoryInFront
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class Before(NamedTuple):
     changes: tuple[int, int]
 
 
-class SharedMemory(PassthroughCacheWrapper):
+class SharedMemory(MemoryInFront):
     """A server's memory in front of a durable store, for entries that are written once and then only deleted.
 
     What one process writes or deletes, others see with their next read. A copy carries when it expires, so that
@@ -113,24 +113,6 @@ class SharedMemory(PassthroughCacheWrapper):
         if value is not None:
             await self.copied([key], [value], collection=collection, ttl=ttl, before=before)
         return value
-
-    async def get_many(
-        self, keys: Sequence[str], *, collection: str | None = None
-    ) -> list[dict[str, Any] | None]:
-        """Return one value for each key, in order."""
-        return [await self.get(key, collection=collection) for key in keys]
-
-    async def ttl(
-        self, key: str, *, collection: str | None = None
-    ) -> tuple[dict[str, Any] | None, float | None]:
-        """Return the value and the seconds it has left in the durable store."""
-        return await self.primary_key_value.ttl(key, collection=collection)
-
-    async def ttl_many(
-        self, keys: Sequence[str], *, collection: str | None = None
-    ) -> list[tuple[dict[str, Any] | None, float | None]]:
-        """Return value and seconds left for each key, in order."""
-        return await self.primary_key_value.ttl_many(keys, collection=collection)
 
     async def put(
         self,

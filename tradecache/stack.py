@@ -2,10 +2,10 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from key_value.aio.protocols.key_value import AsyncKeyValue
 
@@ -150,19 +150,10 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
         )
 
     tiers = tiered(disk)
-    wrappers = [counted_memory, counted_disk]
-    shared, server = None, None
+    far = None
     if settings.memory_url is not None:
-        runs = Runs()
-        server = _server(settings.memory_url, runs)
-        mark = TrustMark(store.folder if isinstance(store, LocalStore) else None)
-        copies = _on_server(server, settings, clock=clock, ring=ring, on_fault=mark.renew)
-        counted_shared = TierStatistics(copies)
-        shared = _shared(
-            disk, counted_shared, settings, clock=clock, mark=mark, foreign_commits=foreign_commits, runs=runs
-        )
-        wrappers.append(counted_shared)
-    points = TierStatistics(shared or tiers)
+        far = _on_server(settings.memory_url, disk, settings, clock=clock, ring=ring, store=store)
+    points = TierStatistics(tiers if far is None else far.memory)
     frames = TierStatistics(tiered(counted_disk))
     return Stack(
         points=points,
@@ -176,58 +167,58 @@ def build_stack(settings: Settings, *, clock: Clock, durable: AsyncKeyValue | No
         retrying=retrying,
         disk=disk,
         disk_statistics=counted_disk,
-        wrappers=(points, frames, *wrappers),
-        shared=shared,
-        connections=() if server is None else (server,),
+        wrappers=(points, frames, counted_memory, counted_disk, *([] if far is None else [far.copies])),
+        shared=None if far is None else far.memory,
+        connections=() if far is None else (far.connected,),
     )
 
 
-def _server(url: SecretURL, runs: Runs) -> Connected:
-    """Return the store on a server; what is no URL of one is refused now, and not with the first read."""
-    redis_client(url)
-    return redis_store(partial(redis_client, url, runs=runs))
+class _OnServer(NamedTuple):
+    """A memory tier on a server, its copies behind their statistics, and what they are connected by."""
 
-
-def _shared(
-    disk: AsyncKeyValue,
-    copies: AsyncKeyValue,
-    settings: Settings,
-    *,
-    clock: Clock,
-    mark: TrustMark,
-    foreign_commits: Callable[[], int],
-    runs: Runs,
-) -> SharedMemory:
-    """Return the memory tier on a server, with `copies` of what is on disk."""
-    where = f"the memory tier at {settings.memory_url}"
-    return SharedMemory(
-        disk,
-        copies,
-        Server(where, redis_faults(), (*redis_errors(), UnknownKey), lambda: runs.last),
-        clock=clock,
-        memory_ttl=settings.memory_ttl,
-        mark=mark,
-        foreign_commits=foreign_commits,
-    )
+    memory: SharedMemory
+    copies: TierStatistics
+    connected: Connected
 
 
 def _on_server(
-    server: AsyncKeyValue,
+    url: SecretURL,
+    disk: AsyncKeyValue,
     settings: Settings,
     *,
     clock: Clock,
     ring: "Keyring | None",
-    on_fault: Callable[[], object],
-) -> AsyncKeyValue:
-    """Return a server's store with names that it keeps apart, sealed where there is a key.
+    store: AsyncKeyValue,
+) -> _OnServer:
+    """Return the memory tier on a server, sealed where there is a key.
 
-    What fails for a passing reason is tried once more.
+    What is no URL of a server is refused now, and not with the first read. A lost connection is tried anew once.
     """
+    redis_client(url)
+    runs, folder = Runs(), store if isinstance(store, LocalStore) else None
+    mark = TrustMark(None if folder is None else folder.folder)
+    connected = redis_store(partial(redis_client, url, runs=runs))
     again = Retry(
-        server, is_quiet=True, on_fault=on_fault, max_retries=1, initial_delay=0.01, retry_on=redis_lost()
+        connected,
+        is_quiet=True,
+        on_fault=mark.renew,
+        max_retries=1,
+        initial_delay=0.01,
+        retry_on=redis_lost(),
     )
-    named = SafeNames(again, prefix="tradecache.")
-    return named if ring is None else sealed_by(named, settings, clock=clock, ring=ring)
+    named = SafeNames(again)
+    copies = TierStatistics(named if ring is None else sealed_by(named, settings, clock=clock, ring=ring))
+    errors = (*redis_errors(), UnknownKey)
+    memory = SharedMemory(
+        disk,
+        copies,
+        Server(f"the memory tier at {url}", redis_faults(), errors, lambda: runs.last),
+        clock=clock,
+        memory_ttl=settings.memory_ttl,
+        mark=mark,
+        foreign_commits=_never if folder is None else folder.foreign_commits,
+    )
+    return _OnServer(memory, copies, connected)
 
 
 def _local_store(settings: Settings, *, clock: Clock, ring: "Keyring | None" = None) -> LocalStore:

@@ -15,7 +15,29 @@ from tradecache.stores.values import FRAME
 from tradecache.telemetry import SERVED_BY
 
 
-class TieredCache(PassthroughCacheWrapper):
+class MemoryInFront(PassthroughCacheWrapper):
+    """Memory in front of a durable store, which alone tells how long something lives; several keys are read one by one."""
+
+    async def get_many(
+        self, keys: Sequence[str], *, collection: str | None = None
+    ) -> list[dict[str, Any] | None]:
+        """Return one value for each key, in order."""
+        return [await self.get(key, collection=collection) for key in keys]
+
+    async def ttl(
+        self, key: str, *, collection: str | None = None
+    ) -> tuple[dict[str, Any] | None, float | None]:
+        """Return the value and the seconds it has left in the durable store."""
+        return await self.primary_key_value.ttl(key, collection=collection)
+
+    async def ttl_many(
+        self, keys: Sequence[str], *, collection: str | None = None
+    ) -> list[tuple[dict[str, Any] | None, float | None]]:
+        """Return value and seconds left for each key, in order."""
+        return await self.primary_key_value.ttl_many(keys, collection=collection)
+
+
+class TieredCache(MemoryInFront):
     """Memory in front of a durable store, without the wrapper's known races.
 
     A value read from the durable store enters memory only if its key was not written meanwhile (each key
@@ -69,24 +91,6 @@ class TieredCache(PassthroughCacheWrapper):
                 key, value, collection=collection, ttl=ttl, generation=generation, began=began, is_own=True
             )
         return value
-
-    async def get_many(
-        self, keys: Sequence[str], *, collection: str | None = None
-    ) -> list[dict[str, Any] | None]:
-        """Return one value for each key, in order."""
-        return [await self.get(key, collection=collection) for key in keys]
-
-    async def ttl(
-        self, key: str, *, collection: str | None = None
-    ) -> tuple[dict[str, Any] | None, float | None]:
-        """Return the value and the seconds it has left in the durable store."""
-        return await self.primary_key_value.ttl(key, collection=collection)
-
-    async def ttl_many(
-        self, keys: Sequence[str], *, collection: str | None = None
-    ) -> list[tuple[dict[str, Any] | None, float | None]]:
-        """Return value and seconds left for each key, in order."""
-        return await self.primary_key_value.ttl_many(keys, collection=collection)
 
     async def put(
         self,

@@ -12,6 +12,8 @@ from key_value.aio.protocols.key_value import AsyncKeyValue
 
 from tradecache.stores.mapped import Address, Mapped
 
+PREFIX = "tradecache."
+"""How the names of our collections begin on a server."""
 LONGEST = 120  # bytes; longer ones are told by their hash
 _UNSAFE = re.compile(rb"[^A-Za-z0-9.-]")
 
@@ -38,7 +40,7 @@ class SafeNames(Mapped):
         prefix: What every collection's name begins with.
     """
 
-    def __init__(self, key_value: AsyncKeyValue, *, prefix: str) -> None:
+    def __init__(self, key_value: AsyncKeyValue, *, prefix: str = PREFIX) -> None:
         super().__init__(key_value)
         self._prefix = prefix
 
